@@ -1,0 +1,62 @@
+#ifndef CONSILIUM_CLIENT_ENROLL_H_
+#define CONSILIUM_CLIENT_ENROLL_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/base/cancel.h"
+
+namespace consilium::client {
+
+struct EnrollOptions {
+  // host:port of the coordinator's enrolment listener.
+  std::string coordinator;
+  // From `consilium institution invite`, single use.
+  std::string token;
+  // SHA-256 of the root CA certificate, 64 hexadecimal digits (colons are
+  // allowed), told by the same person over another channel.
+  std::string ca_fingerprint;
+  // Where the identity goes; made when missing. An identity that is already
+  // there is never overwritten.
+  std::string directory;
+  // As ClientOptions::proxy.
+  std::string proxy;
+  // As ClientOptions::server_name, for the enrolment listener.
+  std::string server_name;
+  absl::Duration timeout = absl::Seconds(30);
+  std::string software;
+};
+
+struct Enrollment {
+  std::string federation;
+  std::string institution;
+  std::string uri;                 // consilium://<federation>/institution/<name>
+  std::string service_address;     // host:port, for ClientOptions::coordinator
+  std::string signing_key;         // hexadecimal, as pinned
+  std::string certificate_serial;  // hexadecimal
+  absl::Time not_after;
+  std::string config_path;  // directory/consilium-client.toml
+};
+
+// Makes a P-256 key that never leaves this machine, proves the server by the
+// root's fingerprint, trades token and CSR for a certificate, and writes to
+// `directory`: client.key (0600), client.pem, root-ca.pem, signing.pub and
+// consilium-client.toml. Blocks up to `timeout` for each of its two
+// connections. Thread-safe.
+//
+// Errors:
+//   INVALID_ARGUMENT    an option; the message names it
+//   ALREADY_EXISTS      `directory` holds an identity
+//   UNAVAILABLE         cannot connect
+//   DEADLINE_EXCEEDED   `timeout` passed
+//   UNAUTHENTICATED     the server has another root, or it refuses the token
+//                       (wrong, used or expired), or what it issued does not
+//                       verify
+//   RESOURCE_EXHAUSTED  too many attempts; try later
+absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
+                                  const CancelToken& cancel = {});
+
+}  // namespace consilium::client
+
+#endif  // CONSILIUM_CLIENT_ENROLL_H_

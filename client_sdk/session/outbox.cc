@@ -1,0 +1,313 @@
+#include "client_sdk/session/outbox.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "client_sdk/session/outbox_meta.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/key_file.h"
+#include "consilium/secure/sha256.h"
+
+namespace consilium::client::internal {
+namespace {
+
+constexpr SecretAccess kToDisk("the outbox keeps the content key on disk");
+constexpr size_t kUploadIdBytes = 16;
+constexpr size_t kHashBlockBytes = size_t{1} << 20;
+
+std::string MetaPath(std::string_view directory) {
+  return JoinPath(directory, "meta");
+}
+std::string PayloadPath(std::string_view directory) {
+  return JoinPath(directory, "payload");
+}
+
+// <round>-<attempt>-<sequence>: a later upload of a round has a higher one.
+struct EntryName {
+  RoundRef round;
+  uint64_t sequence = 0;
+  friend auto operator<=>(const EntryName&, const EntryName&) = default;
+
+  std::string ToString() const {
+    return Cat(round.round, "-", round.attempt, "-", sequence);
+  }
+  static std::optional<EntryName> Parse(std::string_view text) {
+    const std::vector<std::string> parts =
+        absl::StrSplit(AbslView(text), '-');
+    EntryName name;
+    if (parts.size() != 3 ||
+        !absl::SimpleAtoi(parts[0], &name.round.round) ||
+        !absl::SimpleAtoi(parts[1], &name.round.attempt) ||
+        !absl::SimpleAtoi(parts[2], &name.sequence) ||
+        name.ToString() != text) {
+      return std::nullopt;
+    }
+    return name;
+  }
+};
+
+absl::StatusOr<std::vector<EntryName>> ListEntries(
+    FileSystem* fs, const std::string& directory) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                             fs->List(directory));
+  std::vector<EntryName> entries;
+  for (const std::string& text : names) {
+    if (auto name = EntryName::Parse(text)) entries.push_back(*name);
+  }
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+absl::StatusOr<Sha256Digest> HashFile(File& file, int64_t bytes) {
+  const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
+  std::vector<std::byte> block(
+      std::min<size_t>(kHashBlockBytes, static_cast<size_t>(bytes)));
+  for (int64_t at = 0; at < bytes;) {
+    const size_t want =
+        static_cast<size_t>(std::min<int64_t>(block.size(), bytes - at));
+    const std::span<std::byte> part(block.data(), want);
+    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(&file, at, part));
+    hasher->Update(part);
+    at += static_cast<int64_t>(want);
+  }
+  return hasher->Finish();
+}
+
+}  // namespace
+
+SealContext OutboxRecord::seal_context() const {
+  return {.federation = federation,
+          .round = manifest.round.round,
+          .attempt = manifest.round.attempt,
+          .institution = institution,
+          .upload_id = manifest.upload_id};
+}
+
+OutboxEntry::OutboxEntry(std::string directory, OutboxRecord record,
+                         std::shared_ptr<File> payload)
+    : directory_(std::move(directory)),
+      record_(std::move(record)),
+      payload_(std::move(payload)) {
+  offsets_.reserve(record_.frame_bytes.size() + 1);
+  uint64_t offset = 0;
+  for (const uint32_t bytes : record_.frame_bytes) {
+    offsets_.push_back(offset);
+    offset += bytes;
+  }
+  offsets_.push_back(offset);
+}
+
+absl::Status OutboxEntry::ReadFrame(size_t index,
+                                    std::span<std::byte> out) const {
+  CONSILIUM_CHECK(index < chunks() && out.size() == record_.frame_bytes[index]);
+  return ReadExactlyAt(payload_.get(), static_cast<int64_t>(offsets_[index]),
+                       out);
+}
+
+absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(
+    Options options, const SessionDeps& deps, EventSink* events) {
+  CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(options.directory));
+  return std::unique_ptr<Outbox>(
+      new Outbox(std::move(options), deps, events));
+}
+
+absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
+                             ListEntries(deps_.fs, options_.directory));
+  std::vector<Found> found;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const EntryName& name = names[i];
+    const std::string directory =
+        JoinPath(options_.directory, name.ToString());
+    // Without a record it was never complete. An older upload of the same
+    // round was replaced just before the process ended.
+    const bool replaced = i + 1 < names.size() &&
+                          names[i + 1].round == name.round &&
+                          deps_.fs->Exists(MetaPath(JoinPath(
+                              options_.directory, names[i + 1].ToString())));
+    if (replaced || !deps_.fs->Exists(MetaPath(directory))) {
+      CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
+      continue;
+    }
+    auto entry = LoadEntry(directory);
+    if (!entry.ok()) {
+      if (entry.status().code() != absl::StatusCode::kDataLoss) {
+        return entry.status();
+      }
+      CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
+    }
+    found.push_back({name.round, std::move(entry)});
+  }
+  return found;
+}
+
+absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Find(
+    const RoundRef& round) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
+                             ListEntries(deps_.fs, options_.directory));
+  for (auto it = names.rbegin(); it != names.rend(); ++it) {
+    const std::string directory =
+        JoinPath(options_.directory, it->ToString());
+    if (it->round != round || !deps_.fs->Exists(MetaPath(directory))) continue;
+    auto entry = LoadEntry(directory);
+    if (entry.ok() || entry.status().code() != absl::StatusCode::kDataLoss) {
+      return entry;
+    }
+    CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
+  }
+  return nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::LoadEntry(
+    const std::string& directory) {
+  const std::string meta_path = MetaPath(directory);
+  CONSILIUM_RETURN_IF_ERROR(CheckKeyFileMode(deps_.fs, meta_path));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      std::string meta_bytes,
+      ReadWholeFile(deps_.fs, meta_path, kMaxOutboxMetaBytes));
+  const SecretBytes meta = SecretBytes::Take(std::move(meta_bytes));
+  auto record = DecodeOutboxMeta(meta.Bytes(kToDisk));
+  if (!record.ok()) return Annotate(record.status(), meta_path);
+
+  const std::string payload_path = PayloadPath(directory);
+  if (!deps_.fs->Exists(payload_path)) {
+    return absl::DataLossError(Cat(payload_path, " is missing"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(std::shared_ptr<File> payload,
+                             deps_.fs->Open(payload_path, {}));
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, payload->Size());
+  const Manifest& manifest = record->manifest;
+  if (size != static_cast<int64_t>(manifest.payload_bytes)) {
+    return absl::DataLossError(Cat(payload_path, " has ", size,
+                                   " bytes; the record says ",
+                                   manifest.payload_bytes));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest digest,
+                             HashFile(*payload, size));
+  if (digest != manifest.payload_digest) {
+    return absl::DataLossError(Cat(payload_path, " has digest ", digest.Hex(),
+                                   "; the record says ",
+                                   manifest.payload_digest.Hex()));
+  }
+  return std::make_shared<OutboxEntry>(directory, *std::move(record),
+                                       std::move(payload));
+}
+
+absl::StatusOr<OutboxDraft> Outbox::Begin(const RoundRef& round,
+                                          uint64_t expected_bytes) {
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t free,
+                             deps_.fs->FreeSpace(options_.directory));
+  if (static_cast<uint64_t>(std::max<int64_t>(free, 0)) < expected_bytes) {
+    return absl::ResourceExhaustedError(
+        Cat("the outbox needs ", FormatBytes(expected_bytes), " in ",
+            options_.directory, ", where ",
+            FormatBytes(static_cast<uint64_t>(std::max<int64_t>(free, 0))),
+            " are free; make room or set state_dir to a larger disk"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
+                             ListEntries(deps_.fs, options_.directory));
+  EntryName name{round, 0};
+  for (const EntryName& other : names) {
+    if (other.round == round) name.sequence = other.sequence + 1;
+  }
+  OutboxDraft draft;
+  std::array<std::byte, kUploadIdBytes> id;
+  deps_.random->Fill(id);
+  draft.upload_id_ = std::string(AsChars(id));
+  draft.directory_ = JoinPath(options_.directory, name.ToString());
+  // A plain directory entry: what makes it last is the sync that comes later.
+  CONSILIUM_RETURN_IF_ERROR(deps_.fs->MakeDirs(draft.directory_));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      draft.payload_,
+      deps_.fs->Open(PayloadPath(draft.directory_),
+                     {.write = true, .create = true, .truncate = true}));
+  return draft;
+}
+
+absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Commit(
+    OutboxDraft draft, OutboxRecord record) {
+  const std::string meta_path = MetaPath(draft.directory_);
+  const std::string temporary = meta_path + ".tmp";
+  {
+    const SecretBytes meta = EncodeOutboxMeta(record);
+    CONSILIUM_ASSIGN_OR_RETURN(
+        std::unique_ptr<File> file,
+        deps_.fs->Open(temporary,
+                       {.write = true, .create = true, .truncate = true}));
+    CONSILIUM_RETURN_IF_ERROR(file->WriteAt(0, meta.Bytes(kToDisk)));
+    CONSILIUM_RETURN_IF_ERROR(file->Close());
+  }
+  CONSILIUM_RETURN_IF_ERROR(deps_.fs->Rename(temporary, meta_path));
+  auto entry = std::make_shared<OutboxEntry>(
+      draft.directory_, std::move(record), std::move(draft.payload_));
+
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
+                             ListEntries(deps_.fs, options_.directory));
+  for (const EntryName& name : names) {
+    const std::string other = JoinPath(options_.directory, name.ToString());
+    if (name.round == entry->manifest().round && other != entry->directory()) {
+      CONSILIUM_RETURN_IF_ERROR(WipeDirectory(other));
+    }
+  }
+  if (options_.sync) ScheduleSync(entry);
+  return entry;
+}
+
+absl::Status Outbox::Drop(const OutboxDraft& draft) {
+  return deps_.fs->RemoveTree(draft.directory_);
+}
+
+absl::Status Outbox::Wipe(const OutboxEntry& entry) {
+  return WipeDirectory(entry.directory());
+}
+
+absl::Status Outbox::WipeDirectory(const std::string& directory) {
+  // Payload first: a key without its payload seals nothing any more.
+  if (deps_.fs->Exists(PayloadPath(directory))) {
+    CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(PayloadPath(directory)));
+  }
+  const std::string meta_path = MetaPath(directory);
+  if (deps_.fs->Exists(meta_path)) {
+    CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> meta,
+                               deps_.fs->Open(meta_path, {.write = true}));
+    constexpr std::array<std::byte, kOutboxKeyBytes> kZeros{};
+    CONSILIUM_RETURN_IF_ERROR(meta->WriteAt(kOutboxKeyOffset, kZeros));
+    if (options_.sync) CONSILIUM_RETURN_IF_ERROR(meta->Sync());
+  }
+  return deps_.fs->RemoveTree(directory);
+}
+
+void Outbox::ScheduleSync(const std::shared_ptr<OutboxEntry>& entry) {
+  // An upload that ends before the delay is over never touches the disk.
+  deps_.later->RunAfter(
+      options_.sync_delay,
+      [weak = std::weak_ptr<OutboxEntry>(entry), fs = deps_.fs,
+       events = events_, parent = options_.directory] {
+        const std::shared_ptr<OutboxEntry> entry = weak.lock();
+        if (entry == nullptr) return;
+        const auto sync = [&]() -> absl::Status {
+          for (const std::string& path : {PayloadPath(entry->directory()),
+                                          MetaPath(entry->directory())}) {
+            CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                                       fs->Open(path, {.write = true}));
+            CONSILIUM_RETURN_IF_ERROR(file->Sync());
+          }
+          CONSILIUM_RETURN_IF_ERROR(fs->SyncDir(entry->directory()));
+          return fs->SyncDir(parent);
+        };
+        const absl::Status status = sync();
+        // NOT_FOUND: the receipt came meanwhile and the entry is wiped.
+        if (!status.ok() && status.code() != absl::StatusCode::kNotFound) {
+          events->Warning(entry->manifest().round.round,
+                          Cat("the outbox is not safe from a loss of power: ",
+                              StdView(status.message())));
+        }
+      });
+}
+
+}  // namespace consilium::client::internal

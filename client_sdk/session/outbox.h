@@ -1,0 +1,132 @@
+#ifndef CONSILIUM_CLIENT_SDK_SESSION_OUTBOX_H_
+#define CONSILIUM_CLIENT_SDK_SESSION_OUTBOX_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client_sdk/session/deps.h"
+#include "client_sdk/session/transport.h"
+#include "consilium/base/file.h"
+#include "consilium/secure/seal.h"
+
+namespace consilium::client::internal {
+
+// What an upload consists of, apart from the bytes of its payload.
+struct OutboxRecord {
+  Manifest manifest;
+  std::string federation;
+  std::string institution;
+  std::vector<uint32_t> frame_bytes;  // by chunk, before sealing
+  std::optional<ContentKey> content_key;  // unset: not sealed
+
+  SealContext seal_context() const;
+};
+
+// One upload on disk: <outbox>/<round>-<attempt>-<sequence>/ with
+//
+//   payload  encoded frames one after the other, before sealing
+//   meta     record and content key (outbox_meta.h); complete once it exists
+//
+// both 0600. Chunk k is sealed from the same bytes under the same key whenever
+// it is sent, so its nonce, which is k, never meets another plaintext: an
+// entry whose payload no longer has the digest of its record is discarded with
+// its key.
+class OutboxEntry {
+ public:
+  OutboxEntry(std::string directory, OutboxRecord record,
+              std::shared_ptr<File> payload);
+
+  const OutboxRecord& record() const { return record_; }
+  const Manifest& manifest() const { return record_.manifest; }
+  const std::string& directory() const { return directory_; }
+  size_t chunks() const { return record_.frame_bytes.size(); }
+  // Bytes of the payload before chunk `index`; needs index <= chunks().
+  uint64_t OffsetOf(size_t index) const { return offsets_[index]; }
+
+  // Reads the frame of chunk `index` to `out`, which has just its size.
+  absl::Status ReadFrame(size_t index, std::span<std::byte> out) const;
+
+ private:
+  friend class Outbox;
+  const std::string directory_;
+  const OutboxRecord record_;
+  const std::shared_ptr<File> payload_;
+  std::vector<uint64_t> offsets_;
+};
+
+// A payload being written. Destroying a draft that was not committed leaves
+// its files for the next Outbox::Load to clear.
+class OutboxDraft {
+ public:
+  File* payload() { return payload_.get(); }
+  const std::string& upload_id() const { return upload_id_; }
+
+ private:
+  friend class Outbox;
+  std::string upload_id_;
+  std::string directory_;
+  std::shared_ptr<File> payload_;
+};
+
+// The directory of uploads not yet receipted. One user at a time: the session
+// holds the state directory's lock and its own upload mutex.
+class Outbox {
+ public:
+  struct Options {
+    std::string directory;
+    bool sync = true;
+    absl::Duration sync_delay = absl::Seconds(2);
+  };
+  // Makes the directory.
+  static absl::StatusOr<std::unique_ptr<Outbox>> Create(
+      Options options, const SessionDeps& deps, EventSink* events);
+
+  struct Found {
+    RoundRef round;
+    // Ready to send, or why it was discarded (it is gone from the disk then).
+    absl::StatusOr<std::shared_ptr<OutboxEntry>> entry;
+  };
+  // Everything in the outbox, oldest round first, each payload checked against
+  // its digest. Clears what was never complete without a word.
+  absl::StatusOr<std::vector<Found>> Load();
+  // The complete entry of one round, or nullptr.
+  absl::StatusOr<std::shared_ptr<OutboxEntry>> Find(const RoundRef& round);
+
+  // A new upload: random id, empty payload. `expected_bytes` must fit the
+  // disk. Errors: RESOURCE_EXHAUSTED.
+  absl::StatusOr<OutboxDraft> Begin(const RoundRef& round,
+                                    uint64_t expected_bytes);
+  // Takes entries of the same round out and puts this one in. From here on a
+  // killed process loses nothing; after Options::sync_delay a power cut does
+  // not either.
+  absl::StatusOr<std::shared_ptr<OutboxEntry>> Commit(OutboxDraft draft,
+                                                      OutboxRecord record);
+  absl::Status Drop(const OutboxDraft& draft);
+
+  // Removes the payload, overwrites the key, removes the rest.
+  absl::Status Wipe(const OutboxEntry& entry);
+
+ private:
+  Outbox(Options options, const SessionDeps& deps, EventSink* events)
+      : options_(std::move(options)), deps_(deps), events_(events) {}
+
+  absl::StatusOr<std::shared_ptr<OutboxEntry>> LoadEntry(
+      const std::string& directory);
+  absl::Status WipeDirectory(const std::string& directory);
+  void ScheduleSync(const std::shared_ptr<OutboxEntry>& entry);
+
+  const Options options_;
+  const SessionDeps deps_;
+  EventSink* const events_;
+};
+
+}  // namespace consilium::client::internal
+
+#endif  // CONSILIUM_CLIENT_SDK_SESSION_OUTBOX_H_

@@ -1,0 +1,406 @@
+// The engine: drives rounds, owns what runs, keeps memory and store together.
+
+#ifndef CONSILIUM_COORDINATOR_ENGINE_ENGINE_H_
+#define CONSILIUM_COORDINATOR_ENGINE_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/base/cancel.h"
+#include "consilium/base/clock.h"
+#include "consilium/base/mutex.h"
+#include "consilium/base/random.h"
+#include "consilium/base/threads.h"
+#include "consilium/secure/ca.h"
+#include "consilium/secure/ed25519.h"
+#include "consilium/secure/storage_key.h"
+#include "coordinator/engine/fold_job.h"
+#include "coordinator/engine/peer_registry.h"
+#include "coordinator/engine/refusal.h"
+#include "coordinator/engine/round_context.h"
+#include "coordinator/engine/upload_hub.h"
+#include "coordinator/engine/work_board.h"
+#include "coordinator/metrics/listener.h"
+#include "coordinator/round/round_machine.h"
+#include "coordinator/round/round_report.h"
+#include "coordinator/store/store.h"
+
+namespace consilium {
+
+struct EngineOptions {
+  std::string federation;
+  bool sealing = true;
+  RoundConfig round_defaults;  // where the federation's policy says nothing
+  int64_t max_update_bytes = int64_t{4} << 30;
+  int64_t max_uploads = 256;
+  double max_tokens = 1e12;
+  MetadataLimits metadata;
+  int fold_threads = 2;
+  absl::Duration long_poll = absl::Seconds(25);
+  absl::Duration progress_period = absl::Seconds(2);
+  // Since its last call, an institution without a stream counts as connected.
+  absl::Duration connected_for = absl::Seconds(60);
+  absl::Duration token_lifetime = absl::Hours(72);
+  absl::Duration institution_lifetime = kPeerLifetime;
+  double renew_after_fraction = 0.66;  // of a certificate's life
+  // After a failed round, before a continuous schedule tries again.
+  absl::Duration failure_pause = absl::Seconds(30);
+  RetentionPolicy retention;
+  absl::Duration retention_interval = absl::Hours(1);
+  std::string service_address;  // told to institutions that enrol
+};
+
+// Not owned; all outlive the engine.
+struct EngineDeps {
+  Store* store = nullptr;
+  Clock* clock = nullptr;
+  RandomSource* random = nullptr;
+  CoordinatorListener* listener = nullptr;
+  const SigningKey* signing_key = nullptr;
+  const StorageKey* storage_key = nullptr;
+  const IssuingCa* ca = nullptr;
+  // One line for the log; round 0 and an empty institution mean "none".
+  std::function<void(std::string_view level, int64_t round,
+                     std::string_view institution, std::string_view text)>
+      log;
+};
+
+// --- what institutions get --------------------------------------------------
+
+struct TrainWork {
+  std::shared_ptr<const RoundContext> context;
+  std::map<std::string, std::string> parameters;
+};
+struct EvaluateWork {
+  int64_t round = 0;
+  int64_t attempt = 1;
+  SignedVersionRef candidate;
+  Signature signature;
+  absl::Time deadline;
+};
+struct IdleWork {
+  std::string reason;
+  std::optional<absl::Time> next_round_at;
+  std::optional<SignedVersionRef> current;
+};
+struct Work {
+  uint64_t revision = 0;  // equal revisions: the same work
+  std::variant<IdleWork, TrainWork, EvaluateWork> what;
+};
+
+struct ProgressAnswer {
+  bool go_on = true;
+  std::string reason;
+  absl::Time deadline;
+};
+
+struct EnrollResult {
+  PeerName peer;
+  std::string chain_pem;
+  absl::Time not_after;
+};
+
+// --- what operators get -----------------------------------------------------
+
+// A live round as memory has it.
+struct LiveRoundView {
+  RoundState state;
+  WaitReport wait;
+  std::map<std::string, UploadHub::Progress> uploads;
+};
+
+struct RoundPlanView {
+  int64_t round = 0;
+  std::optional<VersionRow> base;
+  RoundConfig config;
+  std::vector<std::string> cohort;
+  std::vector<std::string> left_out;  // "bank-d: suspended"
+  std::vector<std::string> problems;
+  int64_t upload_bytes_each = 0;
+};
+
+struct ReplayView {
+  Sha256Digest recorded;
+  Sha256Digest replayed;
+  std::optional<VersionRow> candidate;
+  std::vector<std::string> contributions;
+  absl::Duration took;
+};
+
+using Settings = std::map<std::string, std::string>;
+
+// Thread-safe. Every method that changes something returns after the change is
+// durable, so none of them is for a thread of the RPC library. One lock, mu_,
+// guards the live rounds and is held across the (short) database commit of a
+// transition: memory never shows what the store has not. Folds run on their
+// own thread without it.
+//
+// Recovery, at Start(): 1. store agrees with its files (Store::Recover);
+// 2. institutions and deny list into memory; 3. layout and current version;
+// 4. every unfinished round gets its key and the event Restarted, which asks
+// again for fold, evaluation and wake-up; 5. the schedule.
+class Engine final : public UploadHost {
+ public:
+  Engine(EngineOptions options, EngineDeps deps);
+  ~Engine() override;
+
+  absl::Status Start();
+  // Ends long polls and streams, waits for the running fold's next block.
+  // Rounds stay open in the store. Idempotent.
+  void Stop();
+
+  // Does what is due and returns when to call again (monotonic). Start()'s
+  // thread calls it; tests with a fake clock call it themselves.
+  absl::Duration Poll();
+  // Start() without the thread.
+  absl::Status StartForTest();
+
+  PeerRegistry& peers() { return peers_; }
+  UploadHub& uploads() { return hub_; }
+  WorkBoard& board() { return board_; }
+  Store& store() { return *deps_.store; }
+  const EngineOptions& options() const { return options_; }
+  const SigningKey& signing_key() const { return *deps_.signing_key; }
+  absl::Time Now() { return deps_.clock->Now(); }
+  absl::Duration Monotonic() { return deps_.clock->Monotonic(); }
+  CoordinatorListener& listener() { return *deps_.listener; }
+  // Null before a first version was imported.
+  std::shared_ptr<const FederationLayout> layout() const;
+  std::optional<VersionRow> current_version() const;
+
+  // --- institutions -------------------------------------------------------
+  void Touch(PeerState& peer);
+  bool Connected(const PeerState& peer);
+  Work WorkFor(const PeerState& peer);
+  absl::StatusOr<ProgressAnswer> ReportProgress(const Caller& caller,
+                                                int64_t round,
+                                                std::optional<double> fraction,
+                                                std::string text);
+  // nullopt: noted.
+  absl::StatusOr<std::optional<Refused>> Decline(const Caller& caller,
+                                                 int64_t round,
+                                                 std::string reason,
+                                                 bool evaluation);
+  absl::StatusOr<std::optional<Refused>> ReportEvaluation(
+      const Caller& caller, int64_t round, const Sha256Digest& candidate,
+      int64_t examples, std::map<std::string, double> metrics);
+  // Errors: UNAUTHENTICATED for a token that is wrong, used or expired.
+  absl::StatusOr<EnrollResult> Enroll(std::string_view token,
+                                      std::string_view csr_pem);
+  absl::StatusOr<EnrollResult> Renew(const PeerName& peer,
+                                     std::string_view csr_pem);
+
+  // --- operators; `actor` is the caller's URI, for the audit log ------------
+  struct Invitation {
+    SecretBytes token;
+    absl::Time expires_at;
+  };
+  absl::StatusOr<Invitation> Invite(const std::string& actor,
+                                    const std::string& name, PeerRole role,
+                                    absl::Duration lifetime,
+                                    const Settings& labels);
+  absl::Status SetInstitution(const std::string& actor, const std::string& name,
+                              InstitutionState state,
+                              const std::string& reason);
+  absl::Status SetPolicy(const std::string& actor, const Settings& changes,
+                         const std::string& reason);
+  absl::StatusOr<Settings> Policy();
+  absl::StatusOr<RoundPlanView> PlanNextRound(
+      const Settings& overrides, const std::vector<std::string>& cohort);
+  absl::StatusOr<int64_t> StartRound(const std::string& actor,
+                                     const Settings& overrides,
+                                     const std::vector<std::string>& cohort,
+                                     const std::string& trigger,
+                                     const std::string& reason);
+  absl::Status ExtendRound(const std::string& actor, int64_t round,
+                           absl::Duration by, const std::string& reason);
+  absl::Status CloseRound(const std::string& actor, int64_t round,
+                          const std::string& reason);
+  absl::Status CancelRound(const std::string& actor, int64_t round,
+                           const std::string& reason);
+  absl::StatusOr<ReplayView> ReplayRound(
+      const std::string& actor, int64_t round,
+      const std::vector<std::string>& exclude, const std::string& reason);
+  absl::Status QuarantineContribution(const std::string& actor,
+                                      const std::string& id,
+                                      const std::string& reason);
+  absl::Status ReleaseContribution(const std::string& actor,
+                                   const std::string& id,
+                                   const std::string& reason);
+  // Findings; none means that all is well.
+  absl::StatusOr<std::vector<std::string>> VerifyContribution(
+      const std::string& id, int64_t* chunks);
+  absl::Status PromoteVersion(const std::string& actor, int64_t number,
+                              const std::string& reason);
+  absl::Status RollbackVersion(const std::string& actor, int64_t number,
+                               const std::string& reason);
+  // The blob is in the store (or nothing changes). The layout must be the
+  // federation's, or the first one.
+  absl::StatusOr<VersionRow> ImportVersion(
+      const std::string& actor, const std::string& layout_text, BlobWriter blob,
+      const Sha256Digest& digest, int64_t bytes, const std::string& reason);
+  absl::Status SetSchedule(const std::string& actor, const ScheduleRow& row,
+                           const std::string& reason);
+  absl::Status PauseSchedule(const std::string& actor, bool paused,
+                             const std::string& reason);
+  absl::Status Audit(const std::string& actor, const std::string& action,
+                     const std::string& object, const std::string& detail);
+
+  // Live state of an unfinished round; nullopt when it has ended (see store).
+  std::optional<LiveRoundView> LiveRoundOf(int64_t round);
+  std::vector<int64_t> LiveRounds();
+
+  // Called after every change of any round, with its number; must not block.
+  uint64_t Subscribe(std::function<void(int64_t round)> callback);
+  void Unsubscribe(uint64_t id);
+
+  // --- UploadHost -----------------------------------------------------------
+  std::variant<std::shared_ptr<const RoundContext>, Refused> AdmitUpload(
+      const Caller& caller, int64_t round, int64_t attempt) override;
+  std::variant<absl::Status, Refused> UploadBegan(
+      const Caller& caller, const ContributionRow& row,
+      const std::string& superseded) override;
+  void UploadResumed(const Caller& caller, int64_t round) override;
+  void UploadLost(const Caller& caller, int64_t round,
+                  const std::string& reason) override;
+  absl::StatusOr<CommitOutcome> CommitContribution(
+      const Caller& caller, const ContributionRow& row,
+      const UploadResult& result) override;
+  absl::Status QuarantineUpload(const Caller& caller, int64_t round,
+                                const std::string& id,
+                                const std::string& reason) override;
+
+ private:
+  struct LiveRound {
+    RoundState state;
+    std::shared_ptr<const RoundContext> context;
+    VersionRow base;
+    std::optional<VersionRow> candidate;
+    std::string trigger;
+    std::string public_key;  // raw; empty when not sealed
+    std::optional<absl::Time> wake;
+    std::shared_ptr<CancelSource> fold_cancel;
+  };
+  using EventFn = absl::FunctionRef<absl::StatusOr<RoundEvent>(WriteTx&)>;
+  using AlsoFn = absl::FunctionRef<absl::Status(WriteTx&, const Transition&)>;
+
+  // engine_step.cc: one transition, stored and carried out.
+  absl::StatusOr<Transition> Step(LiveRound& live, EventFn make, AlsoFn also)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<Transition> Step(LiveRound& live, const RoundEvent& event)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<Transition> StepAs(LiveRound& live, const RoundEvent& event,
+                                    const std::string& actor,
+                                    const std::string& action,
+                                    const std::string& reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CarryOut(LiveRound& live, const Transition& transition)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StartFold(LiveRound& live, const BeginFold& fold)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RunFold(int64_t round, int64_t run, FoldJobInput input);
+  void FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
+                const absl::StatusOr<FoldJobResult>& result,
+                const FoldJobFailure& failure);
+  void AfterChange(int64_t round) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // engine_rounds.cc
+  absl::StatusOr<RoundPlanView> PlanLocked(
+      const Settings& overrides, const std::vector<std::string>& cohort)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<int64_t> StartLocked(const std::string& actor,
+                                      const Settings& overrides,
+                                      const std::vector<std::string>& cohort,
+                                      const std::string& trigger,
+                                      const std::string& reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<std::shared_ptr<const RoundContext>> MakeContext(
+      const RoundState& state, const VersionRow& base,
+      std::optional<X25519PrivateKey> key);
+  absl::StatusOr<std::optional<X25519PrivateKey>> LoadRoundKey(int64_t round,
+                                                               int64_t attempt);
+  LiveRound* FindLive(int64_t round) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<LiveRound*> GetLive(int64_t round)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Recover() ABSL_LOCKS_EXCLUDED(mu_);
+  void RunSchedule(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status LoadCurrent(ReadTx& tx);
+  absl::Status SignVersion(const VersionRow& row, std::string* signature);
+  Work WorkLocked(const PeerState& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Loop();
+  void Kick();
+  void Log(std::string_view level, int64_t round, std::string_view institution,
+           std::string_view text);
+
+  const EngineOptions options_;
+  const EngineDeps deps_;
+  PeerRegistry peers_;
+  WorkBoard board_;
+  UploadHub hub_;
+
+  std::atomic<std::shared_ptr<const FederationLayout>> layout_;
+
+  mutable Mutex mu_;
+  std::map<int64_t, std::unique_ptr<LiveRound>> rounds_ ABSL_GUARDED_BY(mu_);
+  std::optional<VersionRow> current_ ABSL_GUARDED_BY(mu_);
+  ScheduleRow schedule_ ABSL_GUARDED_BY(mu_);
+  Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
+  absl::Time not_before_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  bool started_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  CondVar kick_;
+  bool kicked_ ABSL_GUARDED_BY(mu_) = false;
+
+  Mutex watch_mu_;
+  uint64_t next_watch_ ABSL_GUARDED_BY(watch_mu_) = 1;
+  std::map<uint64_t, std::function<void(int64_t)>> watchers_
+      ABSL_GUARDED_BY(watch_mu_);
+
+  std::thread thread_;
+  // Last: its destructor runs what is queued while the rest is alive.
+  std::unique_ptr<ThreadPool> fold_pool_;
+};
+
+// An entry for AppendAudit(), which chains it.
+AuditEntry NewAudit(absl::Time at, std::string actor, std::string action,
+                    std::string object, std::string detail);
+
+// Settings by dotted key over JSON, shared by policy and round overrides.
+// Errors: INVALID_ARGUMENT naming the key, the value and what is allowed.
+absl::StatusOr<RoundConfig> ApplyOverrides(const RoundConfig& base,
+                                           const Settings& overrides);
+Settings SettingsOf(const RoundConfig& config);
+
+// The federation's policy as its row keeps it.
+struct FederationPolicy {
+  RoundConfig rounds;
+  RouterPolicy router = RouterPolicy::kFrozen;
+  Settings training;  // told to institutions with every task
+
+  std::string ToJson() const;
+  static absl::StatusOr<FederationPolicy> FromJson(std::string_view json,
+                                                   const RoundConfig& defaults);
+  // Keys: those of RoundConfig, "router", "training.<name>".
+  Settings ToSettings() const;
+  absl::Status Set(const Settings& changes);
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_ENGINE_ENGINE_H_

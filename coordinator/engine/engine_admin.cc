@@ -1,0 +1,730 @@
+// What operators do. Each change and its audit entry are one transaction.
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "consilium/aggregation/version_file.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/sha256.h"
+#include "consilium/secure/token.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_report.h"
+#include "coordinator/engine/spool_source.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/round/schedule.h"
+#include "coordinator/store/tables.h"
+#include "nlohmann/json.hpp"
+
+namespace consilium {
+namespace {
+
+absl::StatusOr<ContributionRow> GetContribution(ReadTx& tx,
+                                                const std::string& id) {
+  CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindContribution(tx, id));
+  if (!row.has_value()) {
+    return absl::NotFoundError(Cat("there is no contribution ", Quoted(id),
+                                   "; see `consilium contribution list`"));
+  }
+  return *row;
+}
+
+}  // namespace
+
+AuditEntry NewAudit(absl::Time at, std::string actor, std::string action,
+                    std::string object, std::string detail) {
+  AuditEntry entry;
+  entry.at = at;
+  entry.actor = std::move(actor);
+  entry.action = std::move(action);
+  entry.object = std::move(object);
+  entry.detail = std::move(detail);
+  return entry;
+}
+
+absl::Status Engine::Audit(const std::string& actor, const std::string& action,
+                           const std::string& object,
+                           const std::string& detail) {
+  const absl::Time now = deps_.clock->Now();
+  return deps_.store->history().Write([&](WriteTx& tx) {
+    return AppendAudit(tx, NewAudit(now, actor, action, object, detail))
+        .status();
+  });
+}
+
+absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
+                                                  const std::string& name,
+                                                  PeerRole role,
+                                                  absl::Duration lifetime,
+                                                  const Settings& labels) {
+  CONSILIUM_RETURN_IF_ERROR(ValidateName("institution", name));
+  if (role == PeerRole::kOperator) {
+    return absl::InvalidArgumentError(
+        "operators are not invited; `consilium init` makes their certificate");
+  }
+  if (lifetime == absl::ZeroDuration()) lifetime = options_.token_lifetime;
+  const absl::Time now = deps_.clock->Now();
+  const EnrollmentToken token = EnrollmentToken::Generate(*deps_.random);
+  InstitutionRow row;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const auto found, FindInstitution(tx, name));
+        if (found.has_value()) {
+          row = *found;
+          if (row.state == InstitutionState::kRevoked) {
+            return absl::FailedPreconditionError(
+                Cat(name,
+                    " was revoked, which is final; invite it under "
+                    "another name"));
+          }
+          CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
+        } else {
+          row.name = name;
+          row.label_json = nlohmann::json(labels).dump();
+          row.created_at = now;
+          row.updated_at = now;
+          CONSILIUM_ASSIGN_OR_RETURN(row.id, InsertInstitution(tx, row));
+        }
+        TokenRow stored;
+        stored.token_hash = token.Hash().Hex();
+        stored.institution_id = row.id;
+        stored.role = std::string(PeerRoleName(role));
+        stored.expires_at = now + lifetime;
+        stored.created_at = now;
+        stored.created_by = actor;
+        CONSILIUM_RETURN_IF_ERROR(InsertToken(tx, stored));
+        return AppendAudit(tx, NewAudit(now, actor, "institution.invite", name,
+                                        Cat("role ", stored.role, ", until ",
+                                            FormatTime(stored.expires_at))))
+            .status();
+      }));
+  peers_.Put(row);
+  return Invitation{token.ToText(), now + lifetime};
+}
+
+absl::Status Engine::SetInstitution(const std::string& actor,
+                                    const std::string& name,
+                                    InstitutionState state,
+                                    const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  std::string action = "institution.resume";
+  if (state == InstitutionState::kSuspended) action = "institution.suspend";
+  if (state == InstitutionState::kRevoked) action = "institution.revoke";
+  MutexLock lock(&mu_);
+  InstitutionRow row;
+  std::vector<CertificateRow> certificates;
+  CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write([&](WriteTx& tx)
+                                                             -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const auto found, FindInstitution(tx, name));
+    if (!found.has_value()) {
+      return absl::NotFoundError(Cat("there is no institution ", Quoted(name),
+                                     "; see `consilium institution list`"));
+    }
+    row = *found;
+    if (row.state == InstitutionState::kInvited &&
+        state != InstitutionState::kRevoked) {
+      return absl::FailedPreconditionError(
+          Cat(name, " is invited and has not enrolled yet"));
+    }
+    CONSILIUM_RETURN_IF_ERROR(SetInstitutionState(tx, row.id, state, now));
+    row.state = state;
+    if (state == InstitutionState::kRevoked) {
+      CONSILIUM_ASSIGN_OR_RETURN(certificates, ListCertificates(tx, row.id));
+      CONSILIUM_RETURN_IF_ERROR(
+          RevokeCertificatesOf(tx, row.id, now, reason).status());
+      CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
+    }
+    return AppendAudit(tx, NewAudit(now, actor, action, name, reason)).status();
+  }));
+  peers_.Put(row);
+  for (const CertificateRow& certificate : certificates) {
+    peers_.RevokeSerial(certificate.serial);
+  }
+  if (state == InstitutionState::kSuspended ||
+      state == InstitutionState::kRevoked) {
+    const Removal removal = state == InstitutionState::kRevoked
+                                ? Removal::kRevoked
+                                : Removal::kSuspended;
+    for (const auto& [id, live] : rounds_) {
+      if (FindMember(live->state, name) == nullptr ||
+          IsTerminal(live->state.phase)) {
+        continue;
+      }
+      const auto t =
+          Step(*live,
+               MemberRemoved{name, removal, reason.empty() ? action : reason});
+      if (!t.ok()) {
+        Log("error", id, name, std::string(t.status().message()));
+      }
+      if (removal == Removal::kRevoked) {
+        hub_.CloseUploads(
+            id, {name},
+            Refused{RefusalCode::kSuspended, Cat(name, " was revoked")});
+      }
+    }
+  }
+  if (state == InstitutionState::kRevoked) board_.WakeAll(name);
+  Log("info", 0, name, Cat(action, reason.empty() ? "" : ": ", reason));
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Settings> Engine::Policy() {
+  Settings out;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            const FederationPolicy policy,
+            FederationPolicy::FromJson(row.policy_json,
+                                       options_.round_defaults));
+        out = policy.ToSettings();
+        return absl::OkStatus();
+      }));
+  return out;
+}
+
+absl::Status Engine::SetPolicy(const std::string& actor,
+                               const Settings& changes,
+                               const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  FederationPolicy policy;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            policy, FederationPolicy::FromJson(row.policy_json,
+                                               options_.round_defaults));
+        CONSILIUM_RETURN_IF_ERROR(policy.Set(changes));
+        row.policy_json = policy.ToJson();
+        CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, row));
+        std::string detail = reason;
+        for (const auto& [key, value] : changes) {
+          CatInto(detail, detail.empty() ? "" : "; ", key, "=", value);
+        }
+        return AppendAudit(tx, NewAudit(now, actor, "federation.set",
+                                        options_.federation, detail))
+            .status();
+      }));
+  training_ = policy.training;
+  return absl::OkStatus();
+}
+
+absl::Status Engine::ExtendRound(const std::string& actor, int64_t round,
+                                 absl::Duration by, const std::string& reason) {
+  MutexLock lock(&mu_);
+  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(round));
+  const RoundState& state = live->state;
+  const std::optional<absl::Time> deadline =
+      state.phase == RoundPhase::kEvaluating ? state.evaluation_deadline
+                                             : state.deadline;
+  if (!deadline.has_value()) {
+    return absl::FailedPreconditionError(Cat("round ", round, " is ",
+                                             RoundPhaseName(state.phase),
+                                             " and has no deadline to extend"));
+  }
+  CONSILIUM_RETURN_IF_ERROR(
+      StepAs(*live, Extend{*deadline + by}, actor, "round.extend",
+             Cat("by ", FormatDuration(by), reason.empty() ? "" : ": ", reason))
+          .status());
+  // Institutions that ask from now on get an announcement with the new time.
+  std::optional<X25519PrivateKey> key;
+  if (live->context->sealing_key.has_value()) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        X25519PrivateKey copy,
+        X25519PrivateKey::FromSecret(
+            live->context->sealing_key->secret().Clone()));
+    key.emplace(std::move(copy));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(
+      live->context, MakeContext(live->state, live->base, std::move(key)));
+  return absl::OkStatus();
+}
+
+absl::Status Engine::CloseRound(const std::string& actor, int64_t round,
+                                const std::string& reason) {
+  MutexLock lock(&mu_);
+  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(round));
+  return StepAs(*live, CloseNow{}, actor, "round.close", reason).status();
+}
+
+absl::Status Engine::CancelRound(const std::string& actor, int64_t round,
+                                 const std::string& reason) {
+  MutexLock lock(&mu_);
+  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(round));
+  return StepAs(*live,
+                consilium::Cancel{reason.empty() ? "cancelled by the operator"
+                                                 : reason},
+                actor, "round.cancel", reason)
+      .status();
+}
+
+absl::StatusOr<ReplayView> Engine::ReplayRound(
+    const std::string& actor, int64_t round,
+    const std::vector<std::string>& exclude, const std::string& reason) {
+  RoundRow row;
+  VersionRow base;
+  std::optional<VersionRow> recorded;
+  FoldJobInput input;
+  const std::set<std::string> excluded(exclude.begin(), exclude.end());
+  std::set<std::string> seen;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetRound(tx, round));
+        CONSILIUM_ASSIGN_OR_RETURN(base, GetVersion(tx, row.base_version));
+        if (row.candidate_version.has_value()) {
+          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow version,
+                                     GetVersion(tx, *row.candidate_version));
+          recorded = version;
+        }
+        ContributionQuery query;
+        query.round = round;
+        query.attempt = row.attempt;
+        CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
+                                   ListContributions(tx, query));
+        for (const ContributionRow& c : rows) {
+          // A contribution quarantined after its fold was part of it.
+          const bool folded = c.state == ContributionState::kFolded ||
+                              (c.state == ContributionState::kQuarantined &&
+                               !c.receipt.empty() && excluded.empty() &&
+                               recorded.has_value() && recorded->tainted);
+          if (!folded) continue;
+          CONSILIUM_ASSIGN_OR_RETURN(const InstitutionRow institution,
+                                     GetInstitution(tx, c.institution_id));
+          seen.insert(institution.name);
+          if (excluded.contains(institution.name)) continue;
+          input.members.push_back({institution.name, c.id, c.spool_path});
+        }
+        return absl::OkStatus();
+      }));
+  if (!recorded.has_value()) {
+    return absl::FailedPreconditionError(
+        Cat("round ", round, " is ", row.state, " and made no version"));
+  }
+  for (const std::string& name : excluded) {
+    if (!seen.contains(name)) {
+      return absl::InvalidArgumentError(Cat(
+          Quoted(name), " has no contribution in version ", recorded->number));
+    }
+  }
+  if (input.members.empty()) {
+    return absl::FailedPreconditionError("no contribution is left to fold");
+  }
+  if (row.round_key_state == RoundKeyState::kDestroyed) {
+    return absl::FailedPreconditionError(
+        Cat("round ", round,
+            " cannot be replayed: its key was destroyed when "
+            "storage.spool_retention ended"));
+  }
+  std::sort(input.members.begin(), input.members.end(),
+            [](const auto& a, const auto& b) {
+              return a.institution < b.institution;
+            });
+  CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
+                             RoundStateFromJson(row.state_json));
+  std::optional<X25519PrivateKey> key;
+  if (row.round_key_state == RoundKeyState::kLive) {
+    CONSILIUM_ASSIGN_OR_RETURN(key, LoadRoundKey(round, row.attempt));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(input.context,
+                             MakeContext(state, base, std::move(key)));
+  input.base = base;
+  input.min_contributors = state.config.minimum_group_contributors;
+  input.threads = options_.fold_threads;
+  input.clock = deps_.clock;
+  for (const FoldJobInput::Member& member : input.members) {
+    if (member.spool_path.empty()) {
+      return absl::FailedPreconditionError(
+          Cat("the spool of ", member.institution,
+              " was deleted when "
+              "storage.spool_retention ended"));
+    }
+  }
+  FoldJobFailure failure;
+  const absl::Duration started = deps_.clock->Monotonic();
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const FoldJobResult result,
+      RunFoldJob(input, *deps_.store, !excluded.empty(), &failure));
+  ReplayView view;
+  view.recorded = recorded->digest;
+  view.replayed = result.digest;
+  view.took = deps_.clock->Monotonic() - started;
+  for (const FoldJobInput::Member& member : input.members) {
+    view.contributions.push_back(member.institution);
+  }
+  const absl::Time now = deps_.clock->Now();
+  std::string detail = Cat("replayed digest ", result.digest.Hex());
+  for (const std::string& name : excluded) CatInto(detail, ", without ", name);
+  if (!reason.empty()) CatInto(detail, ": ", reason);
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        if (!excluded.empty()) {
+          VersionRow version;
+          version.digest = result.digest;
+          version.blob_bytes = result.bytes;
+          version.parent = base.number;
+          version.round = round;
+          version.attempt = row.attempt;
+          version.state = VersionState::kCandidate;
+          version.reason = detail;
+          version.report_json = GroupReportToJson(result.groups);
+          version.created_at = now;
+          CONSILIUM_ASSIGN_OR_RETURN(
+              InsertedVersion inserted,
+              InsertVersion(tx, version,
+                            [this](const VersionRow& complete)
+                                -> absl::StatusOr<std::string> {
+                              std::string signature;
+                              CONSILIUM_RETURN_IF_ERROR(
+                                  SignVersion(complete, &signature));
+                              return signature;
+                            }));
+          view.candidate = std::move(inserted.row);
+        }
+        return AppendAudit(tx, NewAudit(now, actor, "round.replay",
+                                        Cat("round ", round), detail))
+            .status();
+      }));
+  if (!excluded.empty()) deps_.store->blobs().Release(result.digest);
+  return view;
+}
+
+absl::Status Engine::QuarantineContribution(const std::string& actor,
+                                            const std::string& id,
+                                            const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ContributionRow row;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.state == ContributionState::kQuarantined) return absl::OkStatus();
+  if (row.state != ContributionState::kCommitted &&
+      row.state != ContributionState::kFolded &&
+      row.state != ContributionState::kUploading) {
+    return absl::FailedPreconditionError(Cat("contribution ", id, " is ",
+                                             ToString(row.state),
+                                             " and counts for nothing"));
+  }
+  const std::string why =
+      reason.empty() ? "quarantined by the operator" : reason;
+  const auto mark = [&](WriteTx& tx) -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(
+        SetContributionState(tx, row.id, ContributionState::kQuarantined, why));
+    return AppendAudit(
+               tx, NewAudit(now, actor, "contribution.quarantine", row.id, why))
+        .status();
+  };
+  LiveRound* const live = FindLive(row.round);
+  if (live != nullptr) {
+    CONSILIUM_RETURN_IF_ERROR(
+        Step(
+            *live,
+            [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+              CONSILIUM_RETURN_IF_ERROR(mark(tx));
+              return RoundEvent(ContributionQuarantined{institution.name, why});
+            },
+            [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+            .status());
+    hub_.CloseUploads(row.round, {institution.name},
+                      Refused{RefusalCode::kQuarantined, why});
+    return absl::OkStatus();
+  }
+  CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write([&](WriteTx& tx)
+                                                             -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(mark(tx));
+    if (row.state != ContributionState::kFolded) return absl::OkStatus();
+    CONSILIUM_ASSIGN_OR_RETURN(const RoundRow round, GetRound(tx, row.round));
+    if (!round.candidate_version.has_value()) return absl::OkStatus();
+    return TaintVersions(tx, *round.candidate_version,
+                         Cat("contribution of ", institution.name, ": ", why))
+        .status();
+  }));
+  AfterChange(row.round);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::ReleaseContribution(const std::string& actor,
+                                         const std::string& id,
+                                         const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ContributionRow row;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.state != ContributionState::kQuarantined || row.receipt.empty()) {
+    return absl::FailedPreconditionError(
+        Cat("contribution ", id, " is ", ToString(row.state),
+            row.receipt.empty() ? " and was never complete" : "",
+            "; only a complete, quarantined one can be released"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(row.round));
+  return Step(
+             *live,
+             [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+               CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+                   tx, row.id, ContributionState::kCommitted, ""));
+               CONSILIUM_RETURN_IF_ERROR(
+                   AppendAudit(tx, NewAudit(now, actor, "contribution.release",
+                                            row.id, reason))
+                       .status());
+               return RoundEvent(ContributionReleased{institution.name});
+             },
+             [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+      .status();
+}
+
+absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
+    const std::string& id, int64_t* chunks) {
+  ContributionRow row;
+  RoundRow round;
+  VersionRow base;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(round, GetRound(tx, row.round));
+        CONSILIUM_ASSIGN_OR_RETURN(base, GetVersion(tx, round.base_version));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.spool_path.empty()) {
+    return absl::FailedPreconditionError(
+        Cat("the spool of contribution ", id,
+            " was deleted when "
+            "storage.spool_retention ended; its receipt remains"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
+                             RoundStateFromJson(round.state_json));
+  std::optional<X25519PrivateKey> key;
+  if (row.sealed) {
+    CONSILIUM_ASSIGN_OR_RETURN(key, LoadRoundKey(row.round, row.attempt));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(auto context,
+                             MakeContext(state, base, std::move(key)));
+  std::vector<std::string> findings;
+  const auto source = SpoolSource::Create(
+      context, institution.name, deps_.store->spools(), row.spool_path);
+  if (!source.ok()) {
+    findings.push_back(std::string(source.status().message()));
+    return findings;
+  }
+  *chunks = (*source)->manifest().chunk_count;
+  const auto stats = (*source)->Verify();
+  if (!stats.ok()) findings.push_back(std::string(stats.status().message()));
+  if ((*source)->manifest().Encode() != row.manifest) {
+    findings.push_back("the spool's manifest is not the one in the history");
+  }
+  if (!row.receipt.empty()) {
+    CONSILIUM_ASSIGN_OR_RETURN(const SignedReceipt receipt,
+                               SignedReceipt::Decode(row.receipt));
+    const absl::Status verified = VerifyStatement(
+        deps_.signing_key->verify_key(), receipt.statement, receipt.signature);
+    if (!verified.ok()) findings.push_back(std::string(verified.message()));
+    if (receipt.statement.payload_digest != row.payload_digest) {
+      findings.push_back("the receipt names another payload");
+    }
+  }
+  return findings;
+}
+
+absl::Status Engine::PromoteVersion(const std::string& actor, int64_t number,
+                                    const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  for (const auto& [id, live] : rounds_) {
+    if (live->candidate.has_value() && live->candidate->number == number &&
+        live->state.phase == RoundPhase::kEvaluating) {
+      return absl::FailedPreconditionError(
+          Cat("version ", number, " is being evaluated in round ", id,
+              "; `consilium round close-now ", id, "` ends that"));
+    }
+  }
+  VersionRow row;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(
+            SetVersionState(tx, number, VersionState::kPromoted, reason, now));
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx, NewAudit(now, actor, "version.promote",
+                                        Cat("version ", number), reason))
+            .status();
+      }));
+  current_ = row;
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::RollbackVersion(const std::string& actor, int64_t number,
+                                     const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  if (current_.has_value() && current_->number == number) {
+    return absl::FailedPreconditionError(
+        Cat("version ", number, " is the current one"));
+  }
+  VersionRow row;
+  std::vector<int64_t> abandoned;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> descendants,
+                                   VersionDescendants(tx, number));
+        for (const int64_t d : descendants) {
+          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow v, GetVersion(tx, d));
+          if (v.state != VersionState::kPromoted) continue;
+          abandoned.push_back(d);
+          CONSILIUM_RETURN_IF_ERROR(
+              SetVersionState(tx, d, VersionState::kRolledBack,
+                              Cat("rolled back to version ", number,
+                                  reason.empty() ? "" : ": ", reason),
+                              now));
+        }
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx, NewAudit(now, actor, "version.rollback",
+                                        Cat("version ", number), reason))
+            .status();
+      }));
+  current_ = row;
+  for (const auto& [id, live] : rounds_) {
+    const int64_t base = live->base.number;
+    if (std::find(abandoned.begin(), abandoned.end(), base) ==
+        abandoned.end()) {
+      continue;
+    }
+    const auto t = Step(
+        *live, BaseAbandoned{base, Cat("rolled back to version ", number,
+                                       reason.empty() ? "" : ": ", reason)});
+    if (!t.ok()) Log("error", id, "", std::string(t.status().message()));
+  }
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VersionRow> Engine::ImportVersion(
+    const std::string& actor, const std::string& layout_text, BlobWriter blob,
+    const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
+  auto parsed = std::make_shared<FederationLayout>();
+  CONSILIUM_ASSIGN_OR_RETURN(parsed->layout, Layout::Parse(layout_text));
+  parsed->text = layout_text;
+  parsed->id = Sha256(layout_text);
+  CONSILIUM_RETURN_IF_ERROR(
+      ReadVersionFile(blob.file(), parsed->layout, parsed->id).status());
+
+  MutexLock lock(&mu_);
+  const std::shared_ptr<const FederationLayout> before = layout_.load();
+  if (before != nullptr && before->id != parsed->id) {
+    return absl::FailedPreconditionError(
+        Cat("the file has layout ", parsed->id.Hex(), ", this federation's is ",
+            before->id.Hex()));
+  }
+  for (const auto& [id, live] : rounds_) {
+    if (!IsTerminal(live->state.phase)) {
+      return absl::FailedPreconditionError(
+          Cat("round ", id, " is under way; import after its end"));
+    }
+  }
+  CONSILIUM_RETURN_IF_ERROR(std::move(blob).Publish(digest, bytes));
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest layout_blob,
+                             deps_.store->blobs().Put(AsBytes(layout_text)));
+  layout_.store(parsed);
+  const absl::Time now = deps_.clock->Now();
+  VersionRow row;
+  const absl::Status written =
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(FederationRow federation, GetFederation(tx));
+        row = VersionRow();
+        row.digest = digest;
+        row.blob_bytes = bytes;
+        row.parent = federation.current_version;
+        row.state = VersionState::kCandidate;
+        row.reason = reason;
+        row.created_at = now;
+        CONSILIUM_ASSIGN_OR_RETURN(
+            InsertedVersion inserted,
+            InsertVersion(
+                tx, row,
+                [this](
+                    const VersionRow& complete) -> absl::StatusOr<std::string> {
+                  std::string signature;
+                  CONSILIUM_RETURN_IF_ERROR(SignVersion(complete, &signature));
+                  return signature;
+                }));
+        const int64_t number = inserted.row.number;
+        CONSILIUM_RETURN_IF_ERROR(
+            SetVersionState(tx, number, VersionState::kPromoted, reason, now));
+        federation.layout_digest = parsed->id;
+        federation.layout_bytes = static_cast<int64_t>(layout_text.size());
+        CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, federation));
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx,
+                           NewAudit(now, actor, "version.import",
+                                    Cat("version ", number),
+                                    Cat("digest ", digest.Hex(),
+                                        reason.empty() ? "" : ": ", reason)))
+            .status();
+      });
+  deps_.store->blobs().Release(digest);
+  deps_.store->blobs().Release(layout_blob);
+  if (!written.ok()) {
+    layout_.store(before);
+    return written;
+  }
+  current_ = row;
+  AfterChange(0);
+  return row;
+}
+
+std::optional<LiveRoundView> Engine::LiveRoundOf(int64_t round) {
+  LiveRoundView view;
+  {
+    MutexLock lock(&mu_);
+    const LiveRound* const live = FindLive(round);
+    if (live == nullptr) return std::nullopt;
+    view.state = live->state;
+  }
+  view.wait = WhyWaiting(view.state, deps_.clock->Now());
+  view.uploads = hub_.ProgressOf(round);
+  return view;
+}
+
+std::vector<int64_t> Engine::LiveRounds() {
+  std::vector<int64_t> ids;
+  MutexLock lock(&mu_);
+  for (const auto& [id, live] : rounds_) {
+    if (!IsTerminal(live->state.phase)) ids.push_back(id);
+  }
+  return ids;
+}
+
+uint64_t Engine::Subscribe(std::function<void(int64_t)> callback) {
+  MutexLock lock(&watch_mu_);
+  const uint64_t id = next_watch_++;
+  watchers_[id] = std::move(callback);
+  return id;
+}
+
+void Engine::Unsubscribe(uint64_t id) {
+  MutexLock lock(&watch_mu_);
+  watchers_.erase(id);
+}
+
+}  // namespace consilium

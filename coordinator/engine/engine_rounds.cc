@@ -1,0 +1,578 @@
+// Planning and opening rounds, recovery, time.
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "consilium/aggregation/codec.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/sha256.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/round/cohort.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/round/schedule.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+namespace {
+
+constexpr int64_t kMaxLayoutBytes = int64_t{64} << 20;
+
+std::string_view StateWord(InstitutionState state) { return ToString(state); }
+
+}  // namespace
+
+Engine::Engine(EngineOptions options, EngineDeps deps)
+    : options_(std::move(options)),
+      deps_(std::move(deps)),
+      peers_(options_.federation),
+      hub_(deps_.store, this, deps_.listener, deps_.clock,
+           UploadHub::Options{options_.max_uploads}),
+      fold_pool_(std::make_unique<ThreadPool>(1)) {}
+
+Engine::~Engine() { Stop(); }
+
+void Engine::Log(std::string_view level, int64_t round,
+                 std::string_view institution, std::string_view text) {
+  if (deps_.log) deps_.log(level, round, institution, text);
+}
+
+absl::Status Engine::StartForTest() { return Recover(); }
+
+absl::Status Engine::Start() {
+  CONSILIUM_RETURN_IF_ERROR(Recover());
+  thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+void Engine::Stop() {
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return;
+    stopping_ = true;
+    kicked_ = true;
+    for (auto& [id, live] : rounds_) {
+      if (live->fold_cancel) live->fold_cancel->Cancel("shutting down");
+    }
+    kick_.SignalAll();
+  }
+  board_.CloseAll();
+  hub_.CloseAll(Refused{RefusalCode::kBusy,
+                        "the coordinator is shutting down; resume later",
+                        absl::Seconds(1)});
+  if (thread_.joinable()) thread_.join();
+  fold_pool_.reset();
+}
+
+void Engine::Kick() {
+  kicked_ = true;
+  kick_.Signal();
+}
+
+void Engine::Loop() {
+  for (;;) {
+    const absl::Duration next = Poll();
+    MutexLock lock(&mu_);
+    while (!kicked_) {
+      const absl::Duration wait = next - deps_.clock->Monotonic();
+      if (wait <= absl::ZeroDuration()) break;
+      kick_.WaitFor(&mu_, std::min(wait, absl::Seconds(60)));
+      if (next <= deps_.clock->Monotonic()) break;
+    }
+    kicked_ = false;
+    if (stopping_) return;
+  }
+}
+
+absl::Duration Engine::Poll() {
+  const absl::Duration mono = deps_.clock->Monotonic();
+  absl::Duration next = board_.Expire(mono);
+  bool retain = false;
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return mono + absl::Seconds(60);
+    const absl::Time now = deps_.clock->Now();
+    std::vector<int64_t> due;
+    for (const auto& [id, live] : rounds_) {
+      if (live->wake.has_value() && *live->wake <= now) due.push_back(id);
+    }
+    for (const int64_t id : due) {
+      LiveRound* const live = FindLive(id);
+      if (live == nullptr) continue;
+      live->wake.reset();
+      const absl::Status ticked = Step(*live, Tick{}).status();
+      if (!ticked.ok()) {
+        Log("error", id, "", Cat("tick: ", StdView(ticked.message())));
+        live->wake = now + options_.failure_pause;
+      } else if (!live->wake.has_value()) {
+        live->wake = NextWake(live->state);
+      }
+    }
+    for (auto it = rounds_.begin(); it != rounds_.end();) {
+      it = IsTerminal(it->second->state.phase) ? rounds_.erase(it)
+                                               : std::next(it);
+    }
+    RunSchedule(now);
+    for (const auto& [id, live] : rounds_) {
+      if (live->wake.has_value()) {
+        next = std::min(next, mono + (*live->wake - now));
+      }
+    }
+    if (schedule_.next_at.has_value() && !schedule_.paused) {
+      next = std::min(next, mono + (*schedule_.next_at - now));
+    }
+    retain = mono >= next_retention_;
+    if (retain) next_retention_ = mono + options_.retention_interval;
+    next = std::min(next, next_retention_);
+  }
+  if (retain) {
+    const auto report =
+        deps_.store->ApplyRetention(options_.retention, deps_.clock->Now());
+    if (!report.ok()) {
+      Log("warn", 0, "",
+          Cat("retention: ", StdView(report.status().message())));
+    }
+  }
+  // Never spin, whatever is overdue.
+  return std::max(next, mono + absl::Milliseconds(1));
+}
+
+Engine::LiveRound* Engine::FindLive(int64_t round) {
+  const auto it = rounds_.find(round);
+  return it == rounds_.end() ? nullptr : it->second.get();
+}
+
+absl::StatusOr<Engine::LiveRound*> Engine::GetLive(int64_t round) {
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr || IsTerminal(live->state.phase)) {
+    return absl::FailedPreconditionError(
+        Cat("round ", round, " is not under way; see `consilium round list`"));
+  }
+  return live;
+}
+
+absl::Status Engine::SignVersion(const VersionRow& row,
+                                 std::string* signature) {
+  VersionStatement statement;
+  statement.federation = options_.federation;
+  statement.version = {static_cast<uint64_t>(row.number), row.digest,
+                       static_cast<uint64_t>(row.blob_bytes)};
+  const std::shared_ptr<const FederationLayout> federation_layout = layout();
+  statement.layout_digest = federation_layout->id;
+  CONSILIUM_ASSIGN_OR_RETURN(const Signature signed_version,
+                             SignStatement(*deps_.signing_key, statement));
+  *signature = signed_version.ToString();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
+    const RoundState& state, const VersionRow& base,
+    std::optional<X25519PrivateKey> key) {
+  FederationPolicy policy;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            policy, FederationPolicy::FromJson(row.policy_json,
+                                               options_.round_defaults));
+        return absl::OkStatus();
+      }));
+  auto context = std::make_shared<RoundContext>();
+  context->layout = layout();
+  RoundStatement& s = context->statement;
+  s.federation = options_.federation;
+  s.round = static_cast<uint64_t>(state.id);
+  s.attempt = static_cast<uint32_t>(state.attempt);
+  s.base = {static_cast<uint64_t>(base.number), base.digest,
+            static_cast<uint64_t>(base.blob_bytes)};
+  s.layout_digest = context->layout->id;
+  if (key.has_value()) s.sealing_public_key = key->public_key();
+  s.codecs = {static_cast<uint32_t>(CodecId::kF32)};
+  s.elements_per_frame = static_cast<uint32_t>(kF32ElementsPerFrame);
+  s.max_update_bytes = static_cast<uint64_t>(options_.max_update_bytes);
+  s.weight_max = state.config.maximum_weight;
+  s.min_examples = static_cast<uint64_t>(state.config.minimum_examples);
+  s.max_norm = state.config.maximum_norm;
+  s.deadline = state.deadline.value_or(state.clock + state.config.deadline);
+  CONSILIUM_ASSIGN_OR_RETURN(context->signature,
+                             SignStatement(*deps_.signing_key, s));
+  context->sealing_key = std::move(key);
+  context->limits.max_examples =
+      static_cast<uint64_t>(state.config.maximum_weight);
+  context->limits.max_tokens = static_cast<uint64_t>(options_.max_tokens);
+  context->limits.max_norm = state.config.maximum_norm;
+  context->limits.metadata = options_.metadata;
+  context->weights.max_examples = state.config.maximum_weight;
+  context->weights.max_tokens = options_.max_tokens;
+  context->weights.router = policy.router;
+  return std::shared_ptr<const RoundContext>(std::move(context));
+}
+
+absl::StatusOr<std::optional<X25519PrivateKey>> Engine::LoadRoundKey(
+    int64_t round, int64_t attempt) {
+  CONSILIUM_ASSIGN_OR_RETURN(const RoundKeyRecord record,
+                             deps_.store->round_keys().Load(round, attempt));
+  const std::string purpose =
+      RoundKeyPurpose(options_.federation, static_cast<uint64_t>(round),
+                      static_cast<uint32_t>(attempt));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      SecretBytes secret,
+      deps_.storage_key->UnwrapSecret(AsBytes(purpose),
+                                      AsBytes(record.wrapped_private_key)));
+  CONSILIUM_ASSIGN_OR_RETURN(X25519PrivateKey key,
+                             X25519PrivateKey::FromSecret(std::move(secret)));
+  return std::optional<X25519PrivateKey>(std::move(key));
+}
+
+absl::StatusOr<RoundPlanView> Engine::PlanNextRound(
+    const Settings& overrides, const std::vector<std::string>& cohort) {
+  MutexLock lock(&mu_);
+  return PlanLocked(overrides, cohort);
+}
+
+absl::StatusOr<RoundPlanView> Engine::PlanLocked(
+    const Settings& overrides, const std::vector<std::string>& cohort) {
+  RoundPlanView plan;
+  std::vector<InstitutionRow> institutions;
+  std::map<int64_t, int64_t> last_invited;
+  FederationPolicy policy;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(institutions, ListInstitutions(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(const std::optional<RoundRow> latest,
+                                   FindLatestRound(tx));
+        plan.round = latest.has_value() ? latest->id + 1 : 1;
+        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            policy, FederationPolicy::FromJson(row.policy_json,
+                                               options_.round_defaults));
+        for (int64_t back = 1; back <= 16 && plan.round - back > 0; ++back) {
+          const int64_t id = plan.round - back;
+          CONSILIUM_ASSIGN_OR_RETURN(const auto members, ListCohort(tx, id, 1));
+          for (const CohortMemberRow& m : members) {
+            last_invited.emplace(m.institution_id, id);
+          }
+        }
+        return absl::OkStatus();
+      }));
+  CONSILIUM_ASSIGN_OR_RETURN(plan.config,
+                             ApplyOverrides(policy.rounds, overrides));
+  plan.base = current_;
+  if (!current_.has_value()) {
+    plan.problems.push_back(
+        "there is no version yet; import one with `consilium version import`");
+  } else {
+    plan.upload_bytes_each = current_->blob_bytes;
+  }
+  for (const auto& [id, live] : rounds_) {
+    if (!AllowsNextRound(live->state)) {
+      plan.problems.push_back(Cat("round ", id, " is ",
+                                  RoundPhaseName(live->state.phase),
+                                  "; wait for its end, or cancel it"));
+    }
+  }
+  const std::set<std::string> wanted(cohort.begin(), cohort.end());
+  std::set<std::string> found;
+  std::vector<CohortCandidate> candidates;
+  for (const InstitutionRow& row : institutions) {
+    if (!wanted.empty() && !wanted.contains(row.name)) continue;
+    found.insert(row.name);
+    if (row.state != InstitutionState::kActive) {
+      plan.left_out.push_back(Cat(row.name, ": ", StateWord(row.state)));
+      continue;
+    }
+    const auto last = last_invited.find(row.id);
+    candidates.push_back(
+        {row.name, last == last_invited.end() ? 0 : last->second});
+  }
+  for (const std::string& name : wanted) {
+    if (!found.contains(name)) {
+      plan.problems.push_back(Cat("there is no institution ", Quoted(name)));
+    }
+  }
+  RoundConfig selection = plan.config;
+  if (!wanted.empty()) selection.target = 0;  // named ones are all invited
+  plan.cohort = SelectCohort(std::move(candidates), selection);
+  for (const std::string& name : found) {
+    const bool in = std::find(plan.cohort.begin(), plan.cohort.end(), name) !=
+                    plan.cohort.end();
+    const bool said = std::any_of(
+        plan.left_out.begin(), plan.left_out.end(), [&](const std::string& s) {
+          return s.size() > name.size() &&
+                 s.compare(0, name.size(), name) == 0 && s[name.size()] == ':';
+        });
+    if (!in && !said) {
+      plan.left_out.push_back(Cat(name, ": its turn comes in a later round"));
+    }
+  }
+  if (static_cast<int64_t>(plan.cohort.size()) < plan.config.quorum) {
+    plan.problems.push_back(
+        Cat("the quorum is ", plan.config.quorum, ", only ", plan.cohort.size(),
+            " institutions can take part; invite more or "
+            "lower it with `consilium federation set quorum=N`"));
+  }
+  return plan;
+}
+
+absl::StatusOr<int64_t> Engine::StartRound(
+    const std::string& actor, const Settings& overrides,
+    const std::vector<std::string>& cohort, const std::string& trigger,
+    const std::string& reason) {
+  MutexLock lock(&mu_);
+  return StartLocked(actor, overrides, cohort, trigger, reason);
+}
+
+absl::StatusOr<int64_t> Engine::StartLocked(
+    const std::string& actor, const Settings& overrides,
+    const std::vector<std::string>& cohort, const std::string& trigger,
+    const std::string& reason) {
+  CONSILIUM_ASSIGN_OR_RETURN(const RoundPlanView view,
+                             PlanLocked(overrides, cohort));
+  if (!view.problems.empty()) {
+    std::string all;
+    for (const std::string& problem : view.problems) {
+      CatInto(all, all.empty() ? "" : "; ", problem);
+    }
+    return absl::FailedPreconditionError(all);
+  }
+  const absl::Time now = deps_.clock->Now();
+  RoundPlan plan;
+  plan.id = view.round;
+  plan.base_version = view.base->number;
+  plan.config = view.config;
+  std::map<std::string, int64_t> ids;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        std::map<int64_t, std::map<std::string, double>> base_metrics;
+        if (view.base->round.has_value()) {
+          CONSILIUM_ASSIGN_OR_RETURN(
+              const auto rows,
+              ListMetrics(tx, *view.base->round, MetricPhase::kEvaluate));
+          for (const MetricRow& m : rows) {
+            if (m.institution_id && m.version == view.base->number) {
+              base_metrics[*m.institution_id][m.name] = m.value;
+            }
+          }
+        }
+        CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListInstitutions(tx));
+        for (const InstitutionRow& row : rows) ids[row.name] = row.id;
+        for (const std::string& name : view.cohort) {
+          plan.members.push_back({name, base_metrics[ids[name]]});
+        }
+        return absl::OkStatus();
+      }));
+  CONSILIUM_ASSIGN_OR_RETURN(RoundState state, PlanRound(std::move(plan), now));
+
+  std::optional<X25519PrivateKey> key;
+  std::string public_key;
+  if (options_.sealing) {
+    CONSILIUM_ASSIGN_OR_RETURN(X25519PrivateKey made,
+                               X25519PrivateKey::Generate(*deps_.random));
+    const std::string purpose =
+        RoundKeyPurpose(options_.federation, static_cast<uint64_t>(state.id),
+                        static_cast<uint32_t>(state.attempt));
+    RoundKeyRecord record;
+    record.round = state.id;
+    record.attempt = state.attempt;
+    record.public_key = made.public_key().bytes;
+    CONSILIUM_ASSIGN_OR_RETURN(
+        record.wrapped_private_key,
+        deps_.storage_key->WrapSecret(AsBytes(purpose), made.secret(),
+                                      *deps_.random));
+    // One that a crash left before its row was written.
+    CONSILIUM_RETURN_IF_ERROR(
+        deps_.store->round_keys().Destroy(state.id, state.attempt));
+    CONSILIUM_RETURN_IF_ERROR(deps_.store->round_keys().Create(record));
+    public_key = std::string(AsChars(made.public_key().bytes));
+    key.emplace(std::move(made));
+  }
+
+  RoundRow row;
+  row.id = state.id;
+  row.attempt = state.attempt;
+  row.state = std::string(RoundPhaseName(state.phase));
+  row.base_version = state.base_version;
+  row.config_json = RoundConfigToJson(state.config);
+  row.state_json = RoundStateToJson(state);
+  row.planned_at = state.planned_at;
+  row.round_public_key = public_key;
+  row.round_key_state =
+      key.has_value() ? RoundKeyState::kLive : RoundKeyState::kNone;
+  row.trigger = trigger;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, row).status());
+        for (const RoundMember& member : state.members) {
+          CohortMemberRow m;
+          m.round = state.id;
+          m.attempt = state.attempt;
+          m.institution_id = ids.at(member.institution);
+          m.state = std::string(MemberStateName(member.state));
+          m.updated_at = member.updated_at;
+          CONSILIUM_RETURN_IF_ERROR(UpsertCohortMember(tx, m));
+        }
+        RoundEventRow event;
+        event.round = state.id;
+        event.attempt = state.attempt;
+        event.at = now;
+        event.kind = "planned";
+        event.detail = Cat("by ", actor, reason.empty() ? "" : ": ", reason);
+        CONSILIUM_RETURN_IF_ERROR(AppendRoundEvent(tx, event).status());
+        return AppendAudit(tx, NewAudit(now, actor, "round.start",
+                                        Cat("round ", state.id), reason))
+            .status();
+      }));
+  auto live = std::make_unique<LiveRound>();
+  live->state = std::move(state);
+  live->base = *view.base;
+  live->trigger = trigger;
+  live->public_key = public_key;
+  CONSILIUM_ASSIGN_OR_RETURN(
+      live->context, MakeContext(live->state, live->base, std::move(key)));
+  const int64_t id = live->state.id;
+  LiveRound& placed = *(rounds_[id] = std::move(live));
+  CONSILIUM_RETURN_IF_ERROR(Step(placed, consilium::Start{}).status());
+  return id;
+}
+
+absl::Status Engine::LoadCurrent(ReadTx& tx) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::optional<FederationRow> federation,
+                             FindFederation(tx));
+  if (!federation.has_value()) {
+    return absl::FailedPreconditionError(
+        "the store has no federation; run `consilium init`");
+  }
+  if (federation->name != options_.federation) {
+    return absl::FailedPreconditionError(
+        Cat("the store is that of federation ", Quoted(federation->name),
+            ", the configuration says federation.name = ",
+            Quoted(options_.federation)));
+  }
+  if (!federation->current_version.has_value()) return absl::OkStatus();
+  CONSILIUM_ASSIGN_OR_RETURN(VersionRow current,
+                             GetVersion(tx, *federation->current_version));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const std::unique_ptr<File> blob,
+      deps_.store->blobs().Open(federation->layout_digest,
+                                federation->layout_bytes));
+  if (federation->layout_bytes > kMaxLayoutBytes) {
+    return absl::ResourceExhaustedError(Cat("the layout has ",
+                                            federation->layout_bytes,
+                                            " bytes, the limit "
+                                            "is ",
+                                            kMaxLayoutBytes));
+  }
+  auto loaded = std::make_shared<FederationLayout>();
+  loaded->text.resize(static_cast<size_t>(federation->layout_bytes));
+  CONSILIUM_RETURN_IF_ERROR(
+      ReadExactlyAt(blob.get(), 0,
+                    std::as_writable_bytes(
+                        std::span(loaded->text.data(), loaded->text.size()))));
+  loaded->id = Sha256(loaded->text);
+  if (loaded->id != federation->layout_digest) {
+    return absl::DataLossError(Cat("layout blob ",
+                                   federation->layout_digest.Hex(),
+                                   " is damaged; restore it from a backup"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(loaded->layout, Layout::Parse(loaded->text));
+  layout_.store(std::move(loaded));
+  MutexLock lock(&mu_);
+  current_ = std::move(current);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Recover() {
+  const absl::Time now = deps_.clock->Now();
+  if (!deps_.store->read_only()) {
+    CONSILIUM_ASSIGN_OR_RETURN(const RecoveryReport report,
+                               deps_.store->Recover(now));
+    for (const ContributionRow& row : report.lost) {
+      Log("error", row.round, "",
+          Cat("contribution ", row.id,
+              " was acknowledged, its spool is gone: "
+              "the disk lost data"));
+    }
+  }
+  CONSILIUM_RETURN_IF_ERROR(peers_.Load(deps_.store->history(), now));
+  std::vector<RoundRow> open;
+  std::map<int64_t, VersionRow> versions;
+  ScheduleRow schedule;
+  FederationPolicy policy;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(LoadCurrent(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            policy, FederationPolicy::FromJson(row.policy_json,
+                                               options_.round_defaults));
+        CONSILIUM_ASSIGN_OR_RETURN(open, ListOpenRounds(tx));
+        for (const RoundRow& row : open) {
+          CONSILIUM_ASSIGN_OR_RETURN(versions[row.base_version],
+                                     GetVersion(tx, row.base_version));
+          if (row.candidate_version.has_value()) {
+            CONSILIUM_ASSIGN_OR_RETURN(versions[*row.candidate_version],
+                                       GetVersion(tx, *row.candidate_version));
+          }
+        }
+        CONSILIUM_ASSIGN_OR_RETURN(schedule, GetSchedule(tx));
+        return absl::OkStatus();
+      }));
+  MutexLock lock(&mu_);
+  schedule_ = std::move(schedule);
+  training_ = policy.training;
+  started_ = true;
+  for (const RoundRow& row : open) {
+    auto live = std::make_unique<LiveRound>();
+    CONSILIUM_ASSIGN_OR_RETURN(live->state, RoundStateFromJson(row.state_json));
+    live->base = versions.at(row.base_version);
+    if (row.candidate_version.has_value()) {
+      live->candidate = versions.at(*row.candidate_version);
+    }
+    live->trigger = row.trigger;
+    live->public_key = row.round_public_key;
+    std::optional<X25519PrivateKey> key;
+    std::string no_key;
+    if (row.round_key_state != RoundKeyState::kNone) {
+      auto loaded = LoadRoundKey(row.id, row.attempt);
+      if (loaded.ok()) {
+        key = *std::move(loaded);
+      } else {
+        no_key = std::string(loaded.status().message());
+      }
+    }
+    CONSILIUM_ASSIGN_OR_RETURN(
+        live->context, MakeContext(live->state, live->base, std::move(key)));
+    const int64_t id = row.id;
+    LiveRound& placed = *(rounds_[id] = std::move(live));
+    absl::Status stepped;
+    if (!no_key.empty() && placed.state.phase < RoundPhase::kEvaluating) {
+      stepped = Step(placed, consilium::Cancel{Cat(
+                                 "the round's key cannot be read: ", no_key)})
+                    .status();
+    } else if (placed.state.phase == RoundPhase::kPlanned) {
+      stepped = Step(placed, consilium::Start{}).status();
+    } else {
+      stepped = Step(placed, Restarted{}).status();
+    }
+    CONSILIUM_RETURN_IF_ERROR(stepped);
+    if (!placed.wake.has_value()) placed.wake = NextWake(placed.state);
+    Log("info", id, "",
+        Cat("resumed in phase ", RoundPhaseName(placed.state.phase)));
+  }
+  return absl::OkStatus();
+}
+
+std::shared_ptr<const FederationLayout> Engine::layout() const {
+  return layout_.load();
+}
+
+std::optional<VersionRow> Engine::current_version() const {
+  MutexLock lock(&mu_);
+  return current_;
+}
+
+}  // namespace consilium

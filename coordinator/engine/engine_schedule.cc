@@ -1,0 +1,105 @@
+// Rounds that begin by themselves.
+
+#include <string>
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/round/schedule.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+
+void Engine::RunSchedule(absl::Time now) {
+  if (!started_ || stopping_) return;
+  const auto schedule = Schedule::Create(
+      schedule_.kind, schedule_.expression, schedule_.time_zone);
+  if (!schedule.ok()) {
+    Log("error", 0, "",
+        Cat("schedule: ", StdView(schedule.status().message())));
+    return;
+  }
+  if (schedule->kind() == ScheduleKind::kManual) return;
+  bool free = current_.has_value();
+  for (const auto& [id, live] : rounds_) {
+    free = free && AllowsNextRound(live->state);
+  }
+  // A fire that meets a running round waits for its end.
+  if (!free) return;
+  const ScheduleStep step =
+      StepSchedule(*schedule, schedule_.updated_at, schedule_.paused,
+                   schedule_.next_at, now);
+  std::optional<absl::Time> next_at = step.next_at;
+  if (step.fire) {
+    const auto started = StartLocked("coordinator", {}, {},
+                                     schedule_.kind, schedule->Describe());
+    if (!started.ok()) {
+      Log("warn", 0, "",
+          Cat("scheduled round not started: ",
+              StdView(started.status().message())));
+      if (schedule->kind() == ScheduleKind::kContinuous) {
+        next_at = now + options_.failure_pause;
+      }
+    }
+  }
+  if (next_at == schedule_.next_at) return;
+  schedule_.next_at = next_at;
+  const ScheduleRow row = schedule_;
+  const absl::Status stored = deps_.store->history().Write(
+      [&](WriteTx& tx) { return consilium::SetSchedule(tx, row); });
+  if (!stored.ok()) {
+    Log("error", 0, "", Cat("schedule: ", StdView(stored.message())));
+  }
+}
+
+absl::Status Engine::SetSchedule(const std::string& actor,
+                                 const ScheduleRow& wanted,
+                                 const std::string& reason) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Schedule schedule,
+      Schedule::Create(wanted.kind, wanted.expression, wanted.time_zone));
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ScheduleRow row = schedule_;
+  row.kind = std::string(ScheduleKindName(schedule.kind()));
+  row.expression = schedule.expression();
+  row.time_zone = schedule.time_zone();
+  row.next_at = schedule.kind() == ScheduleKind::kContinuous
+                    ? std::optional<absl::Time>(now)
+                    : schedule.NextFire(now, now);
+  row.updated_at = now;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, row));
+        return AppendAudit(
+                   tx, NewAudit(now, actor, "schedule.set",
+                                schedule.Describe(), reason))
+            .status();
+      }));
+  schedule_ = row;
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::PauseSchedule(const std::string& actor, bool paused,
+                                   const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ScheduleRow row = schedule_;
+  row.paused = paused;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, row));
+        return AppendAudit(tx, NewAudit(now, actor,
+                                        paused ? "schedule.pause"
+                                               : "schedule.resume",
+                                        row.kind, reason))
+            .status();
+      }));
+  schedule_ = row;
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+}  // namespace consilium

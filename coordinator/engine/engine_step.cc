@@ -1,0 +1,449 @@
+// One transition of a round: stored in one transaction, then carried out.
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_report.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+namespace {
+
+template <class... Ts>
+struct Overloaded : Ts... {
+  using Ts::operator()...;
+};
+template <class... Ts>
+Overloaded(Ts...) -> Overloaded<Ts...>;
+
+absl::Status AppendEvent(WriteTx& tx, const RoundState& state, absl::Time at,
+                         std::string kind, std::string institution,
+                         std::string detail) {
+  RoundEventRow row;
+  row.round = state.id;
+  row.attempt = state.attempt;
+  row.at = at;
+  row.kind = std::move(kind);
+  row.institution = std::move(institution);
+  row.detail = std::move(detail);
+  return AppendRoundEvent(tx, row).status();
+}
+
+absl::StatusOr<int64_t> InstitutionId(ReadTx& tx, std::string_view name) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::optional<InstitutionRow> row,
+                             FindInstitution(tx, name));
+  if (!row.has_value()) {
+    return absl::NotFoundError(
+        Cat("institution ", Quoted(name), " is not known"));
+  }
+  return row->id;
+}
+
+// The columns of a round are a projection of its state.
+absl::Status StoreRound(WriteTx& tx, const RoundState& state) {
+  CONSILIUM_ASSIGN_OR_RETURN(RoundRow row, GetRound(tx, state.id));
+  row.attempt = state.attempt;
+  row.state = std::string(RoundPhaseName(state.phase));
+  row.reason = state.reason;
+  row.candidate_version = state.candidate;
+  row.opened_at = state.opened_at;
+  row.deadline = state.deadline;
+  row.closed_at = state.closed_at;
+  row.eval_deadline = state.evaluation_deadline;
+  row.finished_at = state.finished_at;
+  row.state_json = RoundStateToJson(state);
+  return UpdateRound(tx, row);
+}
+
+absl::Status StoreMembers(WriteTx& tx, const RoundState& before,
+                          const RoundState& after) {
+  for (const RoundMember& member : after.members) {
+    const RoundMember* const old = FindMember(before, member.institution);
+    if (old != nullptr && *old == member) continue;
+    CohortMemberRow row;
+    row.round = after.id;
+    row.attempt = after.attempt;
+    CONSILIUM_ASSIGN_OR_RETURN(row.institution_id,
+                               InstitutionId(tx, member.institution));
+    row.state = std::string(MemberStateName(member.state));
+    row.reason = member.reason;
+    row.progress = member.progress;
+    row.progress_text = member.progress_text;
+    row.updated_at = member.updated_at;
+    CONSILIUM_RETURN_IF_ERROR(UpsertCohortMember(tx, row));
+    if (old == nullptr || old->state != member.state) {
+      CONSILIUM_RETURN_IF_ERROR(AppendEvent(
+          tx, after, after.clock, std::string(MemberStateName(member.state)),
+          member.institution, member.reason));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<ContributionRow>> Committed(
+    ReadTx& tx, const RoundState& state, std::string_view institution) {
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t id, InstitutionId(tx, institution));
+  return FindLiveContribution(tx, state.id, state.attempt, id);
+}
+
+// What an effect means for the database.
+absl::Status StoreEffect(WriteTx& tx, const RoundState& state,
+                         const RoundEffect& effect) {
+  const absl::Time now = state.clock;
+  return std::visit(
+      Overloaded{
+          [&](const Promote& e) -> absl::Status {
+            CONSILIUM_RETURN_IF_ERROR(SetVersionState(
+                tx, e.candidate, VersionState::kPromoted, "", now));
+            return SetCurrentVersion(tx, e.candidate);
+          },
+          [&](const Reject& e) -> absl::Status {
+            return SetVersionState(tx, e.candidate, VersionState::kRejected,
+                                   e.reason, now);
+          },
+          [&](const RollBack& e) -> absl::Status {
+            CONSILIUM_RETURN_IF_ERROR(SetVersionState(
+                tx, e.candidate, VersionState::kRolledBack, e.reason, now));
+            return SetCurrentVersion(tx, state.base_version);
+          },
+          [&](const Abandon& e) -> absl::Status {
+            if (!e.candidate.has_value()) return absl::OkStatus();
+            return SetVersionState(tx, *e.candidate, VersionState::kRejected,
+                                   e.reason, now);
+          },
+          [&](const TaintVersion& e) -> absl::Status {
+            return TaintVersions(
+                       tx, e.version,
+                       Cat("contribution of ", e.institution, ": ", e.reason))
+                .status();
+          },
+          [&](const consilium::QuarantineContribution& e) -> absl::Status {
+            CONSILIUM_ASSIGN_OR_RETURN(const std::optional<ContributionRow> row,
+                                       Committed(tx, state, e.institution));
+            if (!row.has_value()) return absl::OkStatus();
+            return SetContributionState(
+                tx, row->id, ContributionState::kQuarantined, e.reason);
+          },
+          [&](const Alert& e) -> absl::Status {
+            return AppendEvent(tx, state, now, "alert", "", e.reason);
+          },
+          [](const auto&) -> absl::Status { return absl::OkStatus(); }},
+      effect);
+}
+
+// Uploads that did not make it before the end.
+absl::Status ExpireUploads(WriteTx& tx, const RoundState& state) {
+  ContributionQuery query;
+  query.round = state.id;
+  query.state = ContributionState::kUploading;
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<ContributionRow> rows,
+                             ListContributions(tx, query));
+  for (const ContributionRow& row : rows) {
+    CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+        tx, row.id, ContributionState::kExpired,
+        Cat("round ", state.id, " closed before the upload was committed")));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Transition> Engine::Step(LiveRound& live, EventFn make,
+                                        AlsoFn also) {
+  const absl::Time now = deps_.clock->Now();
+  const RoundState& before = live.state;
+  absl::StatusOr<Transition> out = absl::InternalError("not run");
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const RoundEvent event, make(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(Transition t, Apply(before, event, now));
+        CONSILIUM_RETURN_IF_ERROR(also(tx, t));
+        if (t.state != before) {
+          CONSILIUM_RETURN_IF_ERROR(StoreRound(tx, t.state));
+          CONSILIUM_RETURN_IF_ERROR(StoreMembers(tx, before, t.state));
+        }
+        for (const RoundEffect& effect : t.effects) {
+          CONSILIUM_RETURN_IF_ERROR(StoreEffect(tx, t.state, effect));
+        }
+        if (t.state.phase != before.phase) {
+          CONSILIUM_RETURN_IF_ERROR(AppendEvent(
+              tx, t.state, t.state.clock,
+              std::string(RoundPhaseName(t.state.phase)), "", t.state.reason));
+          if (IsTerminal(t.state.phase) ||
+              t.state.phase == RoundPhase::kAggregating) {
+            CONSILIUM_RETURN_IF_ERROR(ExpireUploads(tx, t.state));
+          }
+        }
+        out = std::move(t);
+        return absl::OkStatus();
+      }));
+  CarryOut(live, *out);
+  return out;
+}
+
+absl::StatusOr<Transition> Engine::Step(LiveRound& live,
+                                        const RoundEvent& event) {
+  return Step(
+      live, [&](WriteTx&) -> absl::StatusOr<RoundEvent> { return event; },
+      [](WriteTx&, const Transition&) { return absl::OkStatus(); });
+}
+
+absl::StatusOr<Transition> Engine::StepAs(LiveRound& live,
+                                          const RoundEvent& event,
+                                          const std::string& actor,
+                                          const std::string& action,
+                                          const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  const std::string object = Cat("round ", live.state.id);
+  return Step(
+      live, [&](WriteTx&) -> absl::StatusOr<RoundEvent> { return event; },
+      [&](WriteTx& tx, const Transition&) -> absl::Status {
+        return AppendAudit(tx, NewAudit(now, actor, action, object, reason))
+            .status();
+      });
+}
+
+void Engine::CarryOut(LiveRound& live, const Transition& t) {
+  const int64_t id = live.state.id;
+  const RoundPhase before = live.state.phase;
+  const bool moved = t.state.phase != before;
+  live.state = t.state;
+  if (moved) {
+    Log("info", id, "",
+        Cat("round is ", RoundPhaseName(live.state.phase),
+            live.state.reason.empty() ? "" : ": ", live.state.reason));
+  }
+  for (const RoundEffect& effect : t.effects) {
+    std::visit(Overloaded{[&](const ScheduleWake& e) { live.wake = e.at; },
+                          [&](const CancelUploads& e) {
+                            hub_.CloseUploads(
+                                id, e.institutions,
+                                Refused{RefusalCode::kLate, e.reason});
+                          },
+                          [&](const BeginFold& e) { StartFold(live, e); },
+                          [&](const AbortFold&) {
+                            if (live.fold_cancel)
+                              live.fold_cancel->Cancel("the round ended");
+                          },
+                          [&](const Promote& e) {
+                            if (live.candidate &&
+                                live.candidate->number == e.candidate) {
+                              live.candidate->state = VersionState::kPromoted;
+                              live.candidate->promoted_at = live.state.clock;
+                              current_ = live.candidate;
+                            }
+                          },
+                          [&](const RollBack&) { current_ = live.base; },
+                          [&](const consilium::QuarantineContribution&) {
+                            deps_.listener->OnQuarantine();
+                          },
+                          [&](const Alert& e) {
+                            deps_.listener->OnAlert();
+                            Log("warn", id, "", e.reason);
+                          },
+                          [](const auto&) {}},
+               effect);
+  }
+  deps_.listener->OnRound(id, live.state.phase, CountMembers(live.state));
+  if (moved && IsTerminal(live.state.phase)) {
+    deps_.listener->OnRoundFinished(
+        live.state.phase, live.state.opened_at && live.state.finished_at
+                              ? *live.state.finished_at - *live.state.opened_at
+                              : absl::ZeroDuration());
+    live.wake.reset();
+  }
+  AfterChange(id);
+}
+
+void Engine::AfterChange(int64_t round) {
+  WakeBoard();
+  Kick();
+  std::vector<std::function<void(int64_t)>> callbacks;
+  {
+    MutexLock lock(&watch_mu_);
+    for (const auto& [id, callback] : watchers_) callbacks.push_back(callback);
+  }
+  for (const auto& callback : callbacks) callback(round);
+}
+
+void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
+  FoldJobInput input;
+  input.context = live.context;
+  input.base = live.base;
+  input.min_contributors = live.state.config.minimum_group_contributors;
+  input.threads = options_.fold_threads;
+  input.clock = deps_.clock;
+  live.fold_cancel = std::make_shared<CancelSource>();
+  input.cancel = live.fold_cancel->token();
+  const RoundState& state = live.state;
+  const absl::Status listed =
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        for (const std::string& name : fold.institutions) {
+          CONSILIUM_ASSIGN_OR_RETURN(const std::optional<ContributionRow> row,
+                                     Committed(tx, state, name));
+          if (!row.has_value()) {
+            return absl::DataLossError(
+                Cat("no committed contribution of ", name));
+          }
+          input.members.push_back({name, row->id, row->spool_path});
+        }
+        return absl::OkStatus();
+      });
+  const int64_t round = live.state.id;
+  const int64_t run = fold.run;
+  if (!listed.ok()) {
+    fold_pool_->Schedule([this, round, run, input, listed] {
+      FoldJobFailure failure;
+      failure.status = listed;
+      FoldDone(round, run, input, listed, failure);
+    });
+    return;
+  }
+  fold_pool_->Schedule([this, round, run, input = std::move(input)]() mutable {
+    RunFold(round, run, std::move(input));
+  });
+}
+
+void Engine::RunFold(int64_t round, int64_t run, FoldJobInput input) {
+  FoldJobFailure failure;
+  const absl::StatusOr<FoldJobResult> result =
+      RunFoldJob(input, *deps_.store, /*publish=*/true, &failure);
+  FoldDone(round, run, input, result, failure);
+}
+
+void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
+                      const absl::StatusOr<FoldJobResult>& result,
+                      const FoldJobFailure& failure) {
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (stopping_ || live == nullptr) {
+    if (result.ok()) deps_.store->blobs().Release(result->digest);
+    return;
+  }
+  absl::Status stepped;
+  if (result.ok()) {
+    const FoldJobResult& fold = *result;
+    VersionRow inserted;
+    bool fresh = false;
+    const auto make = [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+      VersionRow row;
+      row.digest = fold.digest;
+      row.blob_bytes = fold.bytes;
+      row.parent = input.base.number;
+      row.round = round;
+      row.attempt = input.context->attempt();
+      row.state = VersionState::kCandidate;
+      row.report_json = GroupReportToJson(fold.groups);
+      row.created_at = deps_.clock->Now();
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const InsertedVersion version,
+          InsertVersion(
+              tx, row,
+              [this](
+                  const VersionRow& complete) -> absl::StatusOr<std::string> {
+                std::string signature;
+                CONSILIUM_RETURN_IF_ERROR(SignVersion(complete, &signature));
+                return signature;
+              }));
+      inserted = version.row;
+      fresh = version.inserted;
+      FoldFinished event;
+      event.run = run;
+      event.candidate = inserted.number;
+      event.groups = static_cast<int64_t>(fold.groups.size());
+      event.held_groups = fold.held_groups;
+      return RoundEvent(std::move(event));
+    };
+    const auto also = [&](WriteTx& tx, const Transition& t) -> absl::Status {
+      if (t.answer != Answer::kAccepted) {
+        // A later fold took over; nothing will ever promote this one.
+        if (!fresh) return absl::OkStatus();
+        return SetVersionState(tx, inserted.number, VersionState::kRejected,
+                               "superseded by a later fold", t.state.clock);
+      }
+      for (const FoldJobInput::Member& member : input.members) {
+        CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+            tx, member.contribution_id, ContributionState::kFolded, ""));
+      }
+      const auto metric = [&](std::string name, double value) {
+        MetricRow row;
+        row.round = round;
+        row.attempt = input.context->attempt();
+        row.version = inserted.number;
+        row.phase = MetricPhase::kAggregate;
+        row.name = std::move(name);
+        row.value = value;
+        row.at = deps_.clock->Now();
+        return InsertMetric(tx, row).status();
+      };
+      CONSILIUM_RETURN_IF_ERROR(
+          metric("fold_seconds", absl::ToDoubleSeconds(fold.fold_time)));
+      CONSILIUM_RETURN_IF_ERROR(
+          metric("publish_seconds", absl::ToDoubleSeconds(fold.publish_time)));
+      return metric("held_groups",
+                    static_cast<double>(fold.held_groups.size()));
+    };
+    const std::optional<VersionRow> before = live->candidate;
+    // CarryOut promotes live->candidate, so it is set before.
+    const auto make_and_note = [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+      CONSILIUM_ASSIGN_OR_RETURN(RoundEvent event, make(tx));
+      live->candidate = inserted;
+      return event;
+    };
+    const absl::StatusOr<Transition> t = Step(*live, make_and_note, also);
+    stepped = t.status();
+    if (!t.ok() || t->answer != Answer::kAccepted) live->candidate = before;
+    if (stepped.ok()) {
+      deps_.store->blobs().Release(fold.digest);
+      deps_.listener->OnFold(fold.fold_time, fold.elements_read * 4,
+                             static_cast<int64_t>(fold.held_groups.size()));
+      deps_.listener->OnPublish(fold.publish_time, fold.bytes);
+    }
+  } else if (failure.member.has_value()) {
+    const FoldJobInput::Member& member = input.members[*failure.member];
+    const std::string reason(failure.status.message());
+    stepped = Step(
+                  *live,
+                  [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+                    CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+                        tx, member.contribution_id,
+                        ContributionState::kQuarantined, reason));
+                    return RoundEvent(
+                        ContributionQuarantined{member.institution, reason});
+                  },
+                  [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+                  .status();
+    deps_.listener->OnQuarantine();
+    Log("error", round, member.institution,
+        Cat("contribution quarantined in the fold: ", reason));
+  } else {
+    const std::string reason(failure.status.message());
+    const RoundEvent event =
+        failure.publishing
+            ? RoundEvent(PublishFailed{run, reason})
+            : RoundEvent(FoldFailed{run, reason, failure.retryable});
+    stepped = Step(*live, event).status();
+    Log("error", round, "", Cat("fold failed: ", reason));
+  }
+  if (!stepped.ok()) {
+    // The store refused (disk full, say): Poll tries the round again.
+    Log("error", round, "",
+        Cat("result of the fold could not be stored: ",
+            StdView(stepped.message())));
+    live->wake = deps_.clock->Now() + options_.failure_pause;
+    const absl::Status failed =
+        Step(*live, PublishFailed{run, std::string(stepped.message())})
+            .status();
+    if (!failed.ok()) {
+      Log("error", round, "", std::string(failed.message()));
+    }
+  }
+}
+
+}  // namespace consilium

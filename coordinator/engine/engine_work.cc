@@ -1,0 +1,536 @@
+// What institutions do: work, progress, uploads, evaluation, enrolment.
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/token.h"
+#include "coordinator/engine/contribution_stats.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+namespace {
+
+// Equal work, equal revision, also over a restart: FNV-1a of what it is.
+uint64_t Revision(std::string_view kind, int64_t round, int64_t attempt,
+                  int64_t version) {
+  uint64_t hash = 14695981039346656037u;
+  const std::string text = Cat(kind, "/", round, "/", attempt, "/", version);
+  for (const char c : text) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  }
+  return hash == 0 ? 1 : hash;  // 0 means "nothing known"
+}
+
+SignedVersionRef RefOf(const VersionRow& row) {
+  return {static_cast<uint64_t>(row.number), row.digest,
+          static_cast<uint64_t>(row.blob_bytes)};
+}
+
+bool MayContribute(const RoundMember& member) {
+  return member.state == MemberState::kInvited ||
+         member.state == MemberState::kTraining ||
+         member.state == MemberState::kUploading ||
+         (member.state == MemberState::kFailed && member.quarantined);
+}
+
+Refused Late(const RoundState& state, std::string_view text) {
+  return Refused{RefusalCode::kLate,
+                 text.empty() ? Cat("round ", state.id, " is ",
+                                    RoundPhaseName(state.phase),
+                                    " and takes no more contributions")
+                              : std::string(text)};
+}
+
+std::optional<Refused> RefusalOf(const Transition& t) {
+  switch (t.answer) {
+    case Answer::kAccepted:
+    case Answer::kUnchanged:
+      return std::nullopt;
+    case Answer::kLate:
+      return Late(t.state, t.text);
+    case Answer::kRefused:
+      return Refused{RefusalCode::kQuarantined, t.text};
+  }
+  return std::nullopt;
+}
+
+Refused NoSuchRound(int64_t round) {
+  return Refused{
+      RefusalCode::kRoundNotOpen,
+      Cat("round ", round, " is not under way; wait for work again")};
+}
+
+}  // namespace
+
+void Engine::Touch(PeerState& peer) {
+  peer.last_seen_ns.store(absl::ToInt64Nanoseconds(deps_.clock->Monotonic()));
+}
+
+bool Engine::Connected(const PeerState& peer) {
+  if (peer.streams.load() > 0) return true;
+  const int64_t seen = peer.last_seen_ns.load();
+  return seen != 0 && deps_.clock->Monotonic() - absl::Nanoseconds(seen) <
+                          options_.connected_for;
+}
+
+Work Engine::WorkFor(const PeerState& peer) {
+  MutexLock lock(&mu_);
+  return WorkLocked(peer);
+}
+
+Work Engine::WorkLocked(const PeerState& peer) {
+  const int64_t version = current_.has_value() ? current_->number : -1;
+  IdleWork idle;
+  if (current_.has_value()) idle.current = RefOf(*current_);
+  if (peer.suspended.load()) {
+    idle.reason = "this institution is suspended; the operator can resume it";
+    return {Revision("suspended", 0, 0, version), std::move(idle)};
+  }
+  // A candidate to judge comes before a round to train for: others wait for it.
+  for (const auto& [id, live] : rounds_) {
+    const RoundState& state = live->state;
+    const RoundMember* const member = FindMember(state, peer.name);
+    if (state.phase != RoundPhase::kEvaluating || member == nullptr ||
+        member->evaluation != EvaluationState::kAsked || !live->candidate) {
+      continue;
+    }
+    EvaluateWork work;
+    work.round = id;
+    work.attempt = state.attempt;
+    work.candidate = RefOf(*live->candidate);
+    const auto signature = Signature::FromBytes(live->candidate->signature);
+    if (!signature.ok()) continue;
+    work.signature = *signature;
+    work.deadline = state.evaluation_deadline.value_or(absl::InfiniteFuture());
+    return {Revision("evaluate", id, state.attempt, live->candidate->number),
+            std::move(work)};
+  }
+  for (const auto& [id, live] : rounds_) {
+    const RoundState& state = live->state;
+    if (IsTerminal(state.phase)) continue;
+    const RoundMember* const member = FindMember(state, peer.name);
+    const bool collecting = state.phase == RoundPhase::kOpen ||
+                            state.phase == RoundPhase::kCollecting;
+    // A quarantined one may send again, but is not asked to: it would train
+    // the same fault once more.
+    if (collecting && member != nullptr && MayContribute(*member) &&
+        member->state != MemberState::kFailed) {
+      TrainWork work;
+      work.context = live->context;
+      work.parameters = training_;
+      return {Revision("train", id, state.attempt,
+                       static_cast<int64_t>(live->base.number)),
+              std::move(work)};
+    }
+    idle.reason = WhyWaiting(state, deps_.clock->Now()).sentence;
+    if (idle.reason.empty()) {
+      idle.reason = Cat("round ", id, " is ", RoundPhaseName(state.phase));
+    } else {
+      idle.reason = Cat("round ", id, ": ", idle.reason);
+    }
+    const std::string_view kind =
+        member == nullptr ? "outside" : MemberStateName(member->state);
+    return {Revision(kind, id, state.attempt, version), std::move(idle)};
+  }
+  if (!current_.has_value()) {
+    idle.reason = "the federation has no version yet";
+  } else if (schedule_.paused) {
+    idle.reason = "rounds are paused by the operator";
+  } else if (schedule_.next_at.has_value()) {
+    idle.reason = "waiting for the next scheduled round";
+    idle.next_round_at = schedule_.next_at;
+  } else {
+    idle.reason = "waiting for the operator to start a round";
+  }
+  return {Revision("idle", 0, 0, version), std::move(idle)};
+}
+
+void Engine::WakeBoard() {
+  for (const std::string& name : board_.Waiting()) {
+    const std::shared_ptr<PeerState> peer = peers_.Find(name);
+    if (peer == nullptr || peer->revoked.load()) {
+      board_.WakeAll(name);
+    } else {
+      board_.Wake(name, WorkLocked(*peer).revision);
+    }
+  }
+}
+
+absl::StatusOr<ProgressAnswer> Engine::ReportProgress(
+    const Caller& caller, int64_t round, std::optional<double> fraction,
+    std::string text) {
+  Touch(*caller.peer);
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr) {
+    return ProgressAnswer{false, NoSuchRound(round).message,
+                          deps_.clock->Now()};
+  }
+  const RoundEvent event =
+      ProgressReported{caller.name(), fraction, std::move(text)};
+  const RoundMember* const before = FindMember(live->state, caller.name());
+  Transition t;
+  if (before != nullptr && before->state != MemberState::kInvited) {
+    // Only the figure on the screen changes: no need to wait for the disk.
+    CONSILIUM_ASSIGN_OR_RETURN(t,
+                               Apply(live->state, event, deps_.clock->Now()));
+    if (t.effects.empty() && t.state.phase == live->state.phase) {
+      live->state = t.state;
+    } else {
+      CONSILIUM_ASSIGN_OR_RETURN(t, Step(*live, event));
+    }
+  } else {
+    CONSILIUM_ASSIGN_OR_RETURN(t, Step(*live, event));
+  }
+  ProgressAnswer answer;
+  answer.go_on =
+      t.answer == Answer::kAccepted || t.answer == Answer::kUnchanged;
+  answer.reason = t.text;
+  answer.deadline = live->state.deadline.value_or(deps_.clock->Now());
+  return answer;
+}
+
+absl::StatusOr<std::optional<Refused>> Engine::Decline(const Caller& caller,
+                                                       int64_t round,
+                                                       std::string reason,
+                                                       bool evaluation) {
+  Touch(*caller.peer);
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr) return std::optional<Refused>(NoSuchRound(round));
+  const RoundEvent event =
+      evaluation ? RoundEvent(EvaluationDeclined{caller.name(), reason})
+                 : RoundEvent(Declined{caller.name(), reason});
+  CONSILIUM_ASSIGN_OR_RETURN(const Transition t, Step(*live, event));
+  return RefusalOf(t);
+}
+
+absl::StatusOr<std::optional<Refused>> Engine::ReportEvaluation(
+    const Caller& caller, int64_t round, const Sha256Digest& candidate,
+    int64_t examples, std::map<std::string, double> metrics) {
+  Touch(*caller.peer);
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr || !live->candidate.has_value()) {
+    return std::optional<Refused>(NoSuchRound(round));
+  }
+  if (live->candidate->digest != candidate) {
+    return std::optional<Refused>(
+        Refused{RefusalCode::kWrongBase,
+                Cat("the candidate of round ", round, " is ",
+                    live->candidate->digest.Hex(), ", the report is about ",
+                    candidate.Hex())});
+  }
+  EvaluationReported event;
+  event.institution = caller.name();
+  event.examples = examples;
+  event.metrics = metrics;
+  const RoundMember* const member = FindMember(live->state, caller.name());
+  if (member != nullptr) event.base_metrics = member->base_metrics;
+  const int64_t attempt = live->state.attempt;
+  const int64_t version = live->candidate->number;
+  const absl::Time now = deps_.clock->Now();
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Transition t,
+      Step(
+          *live,
+          [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
+            return RoundEvent(event);
+          },
+          [&](WriteTx& tx, const Transition& done) -> absl::Status {
+            if (done.answer != Answer::kAccepted) return absl::OkStatus();
+            for (const auto& [name, value] : metrics) {
+              MetricRow row;
+              row.round = round;
+              row.attempt = attempt;
+              row.version = version;
+              row.institution_id = caller.id();
+              row.phase = MetricPhase::kEvaluate;
+              row.name = name;
+              row.value = value;
+              row.examples = examples;
+              row.at = now;
+              CONSILIUM_RETURN_IF_ERROR(InsertMetric(tx, row).status());
+            }
+            return absl::OkStatus();
+          }));
+  return RefusalOf(t);
+}
+
+std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
+    const Caller& caller, int64_t round, int64_t attempt) {
+  Touch(*caller.peer);
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr) return NoSuchRound(round);
+  const RoundState& state = live->state;
+  if (state.attempt != attempt) {
+    return Refused{RefusalCode::kRoundNotOpen,
+                   Cat("round ", round, " is in attempt ", state.attempt,
+                       ", the upload is for attempt ", attempt)};
+  }
+  const RoundMember* const member = FindMember(state, caller.name());
+  if (member == nullptr) {
+    return Refused{RefusalCode::kNotInCohort,
+                   Cat(caller.name(), " was not invited to round ", round)};
+  }
+  const bool resuming = member->state == MemberState::kUploading;
+  if (!resuming && caller.peer->suspended.load()) {
+    return Refused{RefusalCode::kSuspended,
+                   Cat(caller.name(),
+                       " is suspended; the operator can resume "
+                       "it")};
+  }
+  if (!resuming && !TakesUploads(state, deps_.clock->Now())) {
+    return Late(state, "");
+  }
+  if (!MayContribute(*member)) {
+    return Refused{RefusalCode::kRoundNotOpen,
+                   Cat(caller.name(), " has ", MemberStateName(member->state),
+                       " in round ", round, member->reason.empty() ? "" : ": ",
+                       member->reason)};
+  }
+  return live->context;
+}
+
+std::variant<absl::Status, Refused> Engine::UploadBegan(
+    const Caller& caller, const ContributionRow& row,
+    const std::string& superseded) {
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(row.round);
+  if (live == nullptr) return NoSuchRound(row.round);
+  std::optional<Refused> refused;
+  const auto t = Step(
+      *live,
+      [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+        if (!superseded.empty()) {
+          CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+              tx, superseded, ContributionState::kSuperseded,
+              Cat("replaced by upload ", row.id)));
+        }
+        return RoundEvent(consilium::UploadBegan{caller.name()});
+      },
+      [&](WriteTx& tx, const Transition& done) -> absl::Status {
+        refused = RefusalOf(done);
+        if (refused.has_value()) return absl::OkStatus();
+        return InsertContribution(tx, row);
+      });
+  if (!t.ok()) return t.status();
+  if (refused.has_value()) return *refused;
+  return absl::OkStatus();
+}
+
+void Engine::UploadResumed(const Caller& caller, int64_t round) {
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr) return;
+  Step(*live, consilium::UploadBegan{caller.name()}).status().IgnoreError();
+}
+
+void Engine::UploadLost(const Caller& caller, int64_t round,
+                        const std::string& reason) {
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr || stopping_) return;
+  Log("info", round, caller.name(), Cat("upload interrupted: ", reason));
+  Step(*live, consilium::UploadLost{caller.name(), reason})
+      .status()
+      .IgnoreError();
+}
+
+absl::StatusOr<CommitOutcome> Engine::CommitContribution(
+    const Caller& caller, const ContributionRow& row,
+    const UploadResult& result) {
+  Touch(*caller.peer);
+  const absl::Time now = deps_.clock->Now();
+  const int64_t examples = static_cast<int64_t>(result.stats.metadata.examples);
+  SignedReceipt receipt;
+  receipt.statement.federation = options_.federation;
+  receipt.statement.round = static_cast<uint64_t>(row.round);
+  receipt.statement.attempt = static_cast<uint32_t>(row.attempt);
+  receipt.statement.institution = caller.name();
+  CONSILIUM_ASSIGN_OR_RETURN(const UploadManifest manifest,
+                             UploadManifest::Decode(row.manifest));
+  receipt.statement.upload_id = std::string(AsChars(manifest.upload_id));
+  receipt.statement.payload_digest = result.payload_digest;
+  receipt.statement.payload_bytes = static_cast<uint64_t>(row.payload_bytes);
+  receipt.statement.committed_at =
+      absl::FromUnixMicros(absl::ToUnixMicros(now));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      receipt.signature, SignStatement(*deps_.signing_key, receipt.statement));
+
+  MutexLock lock(&mu_);
+  LiveRound* const live = FindLive(row.round);
+  if (live == nullptr) return CommitOutcome(NoSuchRound(row.round));
+  if (examples < live->state.config.minimum_examples) {
+    return CommitOutcome(
+        Refused{RefusalCode::kQuarantined,
+                Cat("the contribution counts ", examples, " examples, round ",
+                    row.round, " asks for at least minimum_examples ",
+                    live->state.config.minimum_examples,
+                    "; decline the round instead")});
+  }
+  std::optional<Refused> refused;
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Transition t,
+      Step(
+          *live,
+          [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
+            return RoundEvent(ContributionCommitted{caller.name(), examples});
+          },
+          [&](WriteTx& tx, const Transition& done) -> absl::Status {
+            refused = RefusalOf(done);
+            if (refused.has_value()) return absl::OkStatus();
+            ContributionRow committed = row;
+            committed.state = ContributionState::kCommitted;
+            committed.examples = examples;
+            committed.norm = result.stats.norm;
+            committed.stats_json = ContributionStatsToJson(result.stats);
+            committed.receipt = receipt.Encode();
+            committed.committed_at = now;
+            CONSILIUM_RETURN_IF_ERROR(UpdateContribution(tx, committed));
+            for (const NamedMetric& metric : result.stats.metadata.metrics) {
+              MetricRow m;
+              m.round = row.round;
+              m.attempt = row.attempt;
+              m.institution_id = caller.id();
+              m.phase = MetricPhase::kTrain;
+              m.name = metric.name;
+              m.value = metric.value;
+              m.examples = examples;
+              m.at = now;
+              CONSILIUM_RETURN_IF_ERROR(InsertMetric(tx, m).status());
+            }
+            return absl::OkStatus();
+          }));
+  if (refused.has_value()) return CommitOutcome(*std::move(refused));
+  Log("info", row.round, caller.name(),
+      Cat("contribution ", row.id,
+          " committed: ", FormatBytes(static_cast<uint64_t>(row.payload_bytes)),
+          ", ", examples, " examples"));
+  return CommitOutcome(std::move(receipt));
+}
+
+absl::Status Engine::QuarantineUpload(const Caller& caller, int64_t round,
+                                      const std::string& id,
+                                      const std::string& reason) {
+  MutexLock lock(&mu_);
+  deps_.listener->OnQuarantine();
+  Log("warn", round, caller.name(),
+      Cat("contribution ", id, " quarantined: ", reason));
+  const auto mark = [&](WriteTx& tx) {
+    return SetContributionState(tx, id, ContributionState::kQuarantined,
+                                reason);
+  };
+  LiveRound* const live = FindLive(round);
+  if (live == nullptr) return deps_.store->history().Write(mark);
+  return Step(
+             *live,
+             [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+               CONSILIUM_RETURN_IF_ERROR(mark(tx));
+               return RoundEvent(
+                   ContributionQuarantined{caller.name(), reason});
+             },
+             [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+      .status();
+}
+
+absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
+                                            std::string_view csr_pem) {
+  // One answer for every way a token can be bad.
+  const absl::Status bad = absl::UnauthenticatedError(
+      "the enrolment token is wrong, used or expired; ask the operator for a "
+      "new one (`consilium institution invite`)");
+  const auto token = EnrollmentToken::Parse(token_text);
+  if (!token.ok()) return bad;
+  CONSILIUM_RETURN_IF_ERROR(VerifyCertificateRequest(csr_pem));
+  const absl::Time now = deps_.clock->Now();
+  EnrollResult result;
+  InstitutionRow institution;
+  const absl::Status written =
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        const auto row = ConsumeToken(tx, token->Hash().Hex(), now);
+        if (!row.ok()) return bad;
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row->institution_id));
+        if (institution.state == InstitutionState::kRevoked) return bad;
+        CONSILIUM_ASSIGN_OR_RETURN(const PeerRole role,
+                                   ParsePeerRole(row->role));
+        result.peer = {options_.federation, role, institution.name};
+        CONSILIUM_ASSIGN_OR_RETURN(
+            result.chain_pem,
+            deps_.ca->IssuePeer(csr_pem, result.peer, now,
+                                options_.institution_lifetime, *deps_.random));
+        CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
+                                   ParseCertificate(result.chain_pem));
+        result.not_after = info.not_after;
+        CertificateRow certificate;
+        certificate.serial = info.serial;
+        certificate.subject_uri = result.peer.Uri();
+        certificate.institution_id = institution.id;
+        certificate.role = row->role;
+        certificate.fingerprint = info.fingerprint.Hex();
+        certificate.not_before = info.not_before;
+        certificate.not_after = info.not_after;
+        certificate.issued_at = now;
+        CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, certificate));
+        if (institution.state == InstitutionState::kInvited) {
+          institution.state = InstitutionState::kActive;
+          CONSILIUM_RETURN_IF_ERROR(
+              SetInstitutionState(tx, institution.id, institution.state, now));
+        }
+        return AppendAudit(tx, NewAudit(now, "coordinator", "institution.enrol",
+                                        institution.name,
+                                        Cat("certificate ", info.serial)))
+            .status();
+      });
+  CONSILIUM_RETURN_IF_ERROR(written);
+  peers_.Put(institution);
+  deps_.listener->OnCertificateExpiry(institution.name, result.not_after);
+  Log("info", 0, institution.name, "enrolled");
+  MutexLock lock(&mu_);
+  Kick();  // a continuous schedule may have waited for this one
+  return result;
+}
+
+absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
+                                           std::string_view csr_pem) {
+  const absl::Time now = deps_.clock->Now();
+  EnrollResult result;
+  result.peer = peer;
+  CONSILIUM_ASSIGN_OR_RETURN(
+      result.chain_pem,
+      deps_.ca->IssuePeer(csr_pem, peer, now, options_.institution_lifetime,
+                          *deps_.random));
+  CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
+                             ParseCertificate(result.chain_pem));
+  result.not_after = info.not_after;
+  const std::shared_ptr<PeerState> state = peers_.Find(peer.name);
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CertificateRow row;
+        row.serial = info.serial;
+        row.subject_uri = peer.Uri();
+        if (state != nullptr && peer.role != PeerRole::kOperator) {
+          row.institution_id = state->institution_id;
+        }
+        row.role = std::string(PeerRoleName(peer.role));
+        row.fingerprint = info.fingerprint.Hex();
+        row.not_before = info.not_before;
+        row.not_after = info.not_after;
+        row.issued_at = now;
+        CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, row));
+        return AppendAudit(
+                   tx, NewAudit(now, peer.Uri(), "certificate.renew", peer.name,
+                                Cat("certificate ", info.serial)))
+            .status();
+      }));
+  return result;
+}
+
+}  // namespace consilium

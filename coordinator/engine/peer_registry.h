@@ -1,0 +1,86 @@
+// Who may talk to the coordinator, checked on every message.
+
+#ifndef CONSILIUM_COORDINATOR_ENGINE_PEER_REGISTRY_H_
+#define CONSILIUM_COORDINATOR_ENGINE_PEER_REGISTRY_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/base/mutex.h"
+#include "consilium/secure/identity.h"
+#include "coordinator/store/history_store.h"
+#include "coordinator/store/records.h"
+
+namespace consilium {
+
+// An institution as the running coordinator knows it. Shared by every call of
+// it that is under way; `revoked` turns true while they run.
+struct PeerState {
+  int64_t institution_id = 0;
+  std::string name;
+  std::atomic<bool> revoked{false};
+  std::atomic<bool> suspended{false};
+  std::atomic<int64_t> streams{0};       // open streams and long polls
+  std::atomic<int64_t> last_seen_ns{0};  // monotonic; 0: not in this process
+};
+
+// An admitted caller. Hold it for the length of the call.
+struct Caller {
+  std::shared_ptr<PeerState> peer;
+  std::string serial;  // of its certificate
+
+  const std::string& name() const { return peer->name; }
+  int64_t id() const { return peer->institution_id; }
+  // OK, or the status with which the call must end. For every message of a
+  // stream, not only for the first.
+  absl::Status Alive() const;
+};
+
+// A mirror of the institution and certificate tables in memory, so that
+// admission costs no database access. The engine changes both together.
+// Thread-safe.
+class PeerRegistry {
+ public:
+  explicit PeerRegistry(std::string federation)
+      : federation_(std::move(federation)) {}
+
+  absl::Status Load(HistoryStore& history, absl::Time now);
+
+  // Errors: PERMISSION_DENIED for another federation or role;
+  // UNAUTHENTICATED for an unknown or revoked institution or certificate.
+  // Each says what to do.
+  absl::StatusOr<Caller> Admit(const PeerName& peer,
+                               std::string_view serial) const;
+  // Operators and auditors have no row: only their certificate can be revoked.
+  absl::Status AdmitStaff(const PeerName& peer, std::string_view serial) const;
+
+  void Put(const InstitutionRow& row);
+  void RevokeSerial(std::string_view serial);
+  // Null when there is none of that name.
+  std::shared_ptr<PeerState> Find(std::string_view name) const;
+  std::vector<std::shared_ptr<PeerState>> All() const;
+
+  const std::string& federation() const { return federation_; }
+
+ private:
+  const std::string federation_;
+  mutable Mutex mu_;
+  std::map<std::string, std::shared_ptr<PeerState>, std::less<>> peers_
+      ABSL_GUARDED_BY(mu_);
+  std::set<std::string, std::less<>> revoked_serials_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_ENGINE_PEER_REGISTRY_H_

@@ -1,0 +1,178 @@
+// The federation's policy, and settings as dotted keys over it.
+
+#include <string>
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/round/round_json.h"
+#include "nlohmann/json.hpp"
+
+namespace consilium {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kTrainingPrefix = "training.";
+constexpr size_t kMaxTrainingKeys = 256;
+constexpr size_t kMaxTrainingBytes = 4096;
+
+void Flatten(const json& value, const std::string& prefix, Settings& out) {
+  for (const auto& [key, child] : value.items()) {
+    const std::string path = prefix.empty() ? key : Cat(prefix, ".", key);
+    if (child.is_object()) {
+      Flatten(child, path, out);
+    } else {
+      out[path] = child.is_string() ? child.get<std::string>() : child.dump();
+    }
+  }
+}
+
+std::string KnownKeys(const json& config) {
+  Settings all;
+  Flatten(config, "", all);
+  std::string text;
+  for (const auto& [key, value] : all) {
+    CatInto(text, text.empty() ? "" : ", ", key);
+  }
+  return text;
+}
+
+// Writes one setting into the JSON of a RoundConfig, with the type that the
+// key already has. Seconds may also be given as a duration ("15m").
+absl::Status SetKey(json& config, const std::string& key,
+                    const std::string& value) {
+  json* at = &config;
+  size_t begin = 0;
+  for (;;) {
+    const size_t dot = key.find('.', begin);
+    const std::string part =
+        key.substr(begin, dot == std::string::npos ? dot : dot - begin);
+    if (!at->is_object() || !at->contains(part)) {
+      return absl::InvalidArgumentError(Cat("there is no setting ", Quoted(key),
+                                            "; there are: ", KnownKeys(config),
+                                            ", router, training.<name>"));
+    }
+    at = &(*at)[part];
+    if (dot == std::string::npos) break;
+    begin = dot + 1;
+  }
+  if (at->is_object()) {
+    return absl::InvalidArgumentError(
+        Cat("setting ", Quoted(key),
+            " is a group; set one of its keys, such "
+            "as ",
+            key, ".", at->begin().key()));
+  }
+  const json parsed = json::parse(value, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_discarded() && !parsed.is_structured()) {
+    *at = parsed;
+    return absl::OkStatus();
+  }
+  const auto duration = ParseDuration(value);
+  if (at->is_number() && duration.ok()) {
+    *at = absl::ToDoubleSeconds(*duration);
+    return absl::OkStatus();
+  }
+  *at = value;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RoundConfig> ApplyOverrides(const RoundConfig& base,
+                                           const Settings& overrides) {
+  if (overrides.empty()) return base;
+  json config = json::parse(RoundConfigToJson(base), nullptr, false);
+  for (const auto& [key, value] : overrides) {
+    CONSILIUM_RETURN_IF_ERROR(SetKey(config, key, value));
+  }
+  return RoundConfigFromJson(config.dump());
+}
+
+Settings SettingsOf(const RoundConfig& config) {
+  Settings out;
+  Flatten(json::parse(RoundConfigToJson(config), nullptr, false), "", out);
+  return out;
+}
+
+std::string FederationPolicy::ToJson() const {
+  json out;
+  out["rounds"] = json::parse(RoundConfigToJson(rounds), nullptr, false);
+  out["router"] = router == RouterPolicy::kFrozen ? "frozen" : "examples";
+  out["training"] = training;
+  return out.dump();
+}
+
+absl::StatusOr<FederationPolicy> FederationPolicy::FromJson(
+    std::string_view text, const RoundConfig& defaults) {
+  FederationPolicy policy;
+  policy.rounds = defaults;
+  const json in = json::parse(text, nullptr, false);
+  if (!in.is_object()) {
+    return absl::DataLossError("the federation's stored policy is not JSON");
+  }
+  if (in.contains("rounds")) {
+    // Stored over the defaults, so that a key added later keeps its default.
+    json merged = json::parse(RoundConfigToJson(defaults), nullptr, false);
+    merged.merge_patch(in["rounds"]);
+    CONSILIUM_ASSIGN_OR_RETURN(policy.rounds,
+                               RoundConfigFromJson(merged.dump()));
+  }
+  if (in.contains("router")) {
+    CONSILIUM_RETURN_IF_ERROR(policy.Set(
+        {{"router", in["router"].is_string() ? in["router"].get<std::string>()
+                                             : in["router"].dump()}}));
+  }
+  if (in.contains("training") && in["training"].is_object()) {
+    for (const auto& [key, value] : in["training"].items()) {
+      if (value.is_string()) policy.training[key] = value.get<std::string>();
+    }
+  }
+  return policy;
+}
+
+Settings FederationPolicy::ToSettings() const {
+  Settings out = SettingsOf(rounds);
+  out["router"] = router == RouterPolicy::kFrozen ? "frozen" : "examples";
+  for (const auto& [key, value] : training) {
+    out[Cat(kTrainingPrefix, key)] = value;
+  }
+  return out;
+}
+
+absl::Status FederationPolicy::Set(const Settings& changes) {
+  Settings round_changes;
+  for (const auto& [key, value] : changes) {
+    if (key == "router") {
+      if (value != "frozen" && value != "examples") {
+        return absl::InvalidArgumentError(
+            Cat("router is ", Quoted(value),
+                ", must be \"frozen\" or \"examples\""));
+      }
+      router =
+          value == "frozen" ? RouterPolicy::kFrozen : RouterPolicy::kExamples;
+    } else if (key.compare(0, kTrainingPrefix.size(),
+                           std::string(kTrainingPrefix)) == 0) {
+      const std::string name = key.substr(kTrainingPrefix.size());
+      if (value.empty()) {
+        training.erase(name);
+        continue;
+      }
+      if (name.empty() || key.size() + value.size() > kMaxTrainingBytes ||
+          training.size() >= kMaxTrainingKeys) {
+        return absl::InvalidArgumentError(Cat(
+            "training setting ", Quoted(key), ": at most ", kMaxTrainingKeys,
+            " of at most ", kMaxTrainingBytes, " bytes each"));
+      }
+      training[name] = value;
+    } else {
+      round_changes[key] = value;
+    }
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(rounds, ApplyOverrides(rounds, round_changes));
+  return absl::OkStatus();
+}
+
+}  // namespace consilium

@@ -1,0 +1,135 @@
+// One upload as it comes in: chunks are authenticated, checked, hashed and
+// spooled as they arrive.
+
+#ifndef CONSILIUM_COORDINATOR_ENGINE_UPLOAD_SESSION_H_
+#define CONSILIUM_COORDINATOR_ENGINE_UPLOAD_SESSION_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "consilium/aggregation/codec.h"
+#include "consilium/aggregation/contribution_check.h"
+#include "consilium/aggregation/coverage.h"
+#include "consilium/base/mutex.h"
+#include "consilium/secure/seal.h"
+#include "coordinator/engine/manifest.h"
+#include "coordinator/engine/peer_registry.h"
+#include "coordinator/engine/refusal.h"
+#include "coordinator/engine/round_context.h"
+#include "coordinator/store/space_ledger.h"
+#include "coordinator/store/spool.h"
+
+namespace consilium {
+
+// The stream side of an upload. Called from syncer and engine threads; must
+// not block and must not call back into the session.
+class UploadSink {
+ public:
+  virtual ~UploadSink() = default;
+  // Every chunk below `next_chunk` is durable.
+  virtual void OnDurable(uint64_t next_chunk) = 0;
+  // The upload is over for this stream.
+  virtual void OnRefused(const Refused& refused) = 0;
+  virtual void OnBroken(const absl::Status& status) = 0;
+};
+
+// What the checks found, once everything has arrived.
+struct UploadResult {
+  ContributionStats stats;
+  Sha256Digest payload_digest;
+};
+
+// Life: Create or Resume -> Attach / Append* / Detach, any number of times ->
+// Finish. Append and Finish are called by one thread at a time; Attach, Detach,
+// Close and the accessors by any.
+class UploadSession : public std::enable_shared_from_this<UploadSession> {
+ public:
+  // Both need a manifest that CheckManifest() accepted.
+  static absl::StatusOr<std::shared_ptr<UploadSession>> Create(
+      std::shared_ptr<const RoundContext> context,
+      std::shared_ptr<PeerState> peer, UploadManifest manifest,
+      SpaceReservation space, SpoolDir& spools);
+  // Reads what is on disk again, so that hash and checks continue.
+  static absl::StatusOr<std::shared_ptr<UploadSession>> Resume(
+      std::shared_ptr<const RoundContext> context,
+      std::shared_ptr<PeerState> peer, UploadManifest manifest,
+      SpaceReservation space, SpoolDir& spools, const std::string& path);
+
+  // A new stream takes over; an older one is told that it is broken.
+  void Attach(std::shared_ptr<UploadSink> sink);
+  // True when `sink` was the attached one.
+  bool Detach(const UploadSink* sink);
+
+  // One chunk, exactly as received. A chunk that was taken before is ignored.
+  // An engaged result ends the upload: tell the peer, and when the code is
+  // kQuarantined, the engine. Errors (the stream ends, the upload may resume):
+  //   INVALID_ARGUMENT   index beyond the next one, or a wrong size
+  //   UNAUTHENTICATED    the institution was revoked
+  absl::StatusOr<std::optional<Refused>> Append(
+      uint64_t index, std::span<const std::byte> data);
+
+  // From now on Append answers with `refused`; an attached stream is told.
+  void Close(Refused refused);
+
+  // Errors: FAILED_PRECONDITION when chunks are missing or not yet durable;
+  // DATA_LOSS when the digest is not the declared one; the first failed check.
+  absl::StatusOr<UploadResult> Finish();
+
+  const UploadManifest& manifest() const { return manifest_; }
+  const std::string& institution() const { return peer_->name; }
+  int64_t institution_id() const { return peer_->institution_id; }
+  const RoundContext& context() const { return *context_; }
+  const std::string& spool_path() const { return spool_->path(); }
+  uint64_t durable_chunks() const { return durable_.load(); }
+  int64_t received_bytes() const { return received_bytes_.load(); }
+  bool attached() const;
+
+ private:
+  UploadSession(std::shared_ptr<const RoundContext> context,
+                std::shared_ptr<PeerState> peer, UploadManifest manifest,
+                SpaceReservation space);
+  absl::Status Prepare();
+  DurableFn MakeDurableFn();
+  // Opens one chunk into plain_, returns the frame.
+  absl::StatusOr<std::span<const std::byte>> OpenChunk(
+      uint64_t index, std::span<const std::byte> data);
+  absl::Status Consume(std::span<const std::byte> frame);
+
+  const std::shared_ptr<const RoundContext> context_;
+  const std::shared_ptr<PeerState> peer_;
+  const UploadManifest manifest_;
+  SpaceReservation space_;
+  std::unique_ptr<CoveredSpace> covered_;
+  std::unique_ptr<ContributionChecker> checker_;
+  std::unique_ptr<Hasher> hasher_;
+  std::optional<ChunkOpener> opener_;
+  std::unique_ptr<SpoolWriter> spool_;
+  std::vector<std::byte> plain_;  // one frame, while a stream is attached
+  uint64_t next_index_ = 0;
+  std::optional<UploadResult> result_;
+
+  std::atomic<uint64_t> durable_{0};
+  std::atomic<int64_t> received_bytes_{0};
+  mutable Mutex mu_;
+  std::shared_ptr<UploadSink> sink_ ABSL_GUARDED_BY(mu_);
+  std::optional<Refused> closed_ ABSL_GUARDED_BY(mu_);
+};
+
+// Compares a manifest with its round. Engaged: why it is refused.
+std::optional<Refused> CheckManifest(const UploadManifest& manifest,
+                                     const RoundContext& context);
+
+// What an upload takes on disk.
+int64_t SpoolBytesFor(const UploadManifest& manifest);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_ENGINE_UPLOAD_SESSION_H_

@@ -1,0 +1,61 @@
+#include "coordinator/rpc/caller.h"
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+
+namespace consilium {
+namespace {
+
+absl::StatusOr<std::shared_ptr<const Peer>> Authenticate(
+    const RpcDeps& deps, const grpc::ServerContextBase& context) {
+  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
+  return deps.authenticator->PeerOf(*auth, deps.engine->Now());
+}
+
+}  // namespace
+
+absl::StatusOr<Caller> AdmitInstitution(
+    const RpcDeps& deps, const grpc::ServerContextBase& context) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<const Peer> peer,
+                             Authenticate(deps, context));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      Caller caller, deps.engine->peers().Admit(peer->name, peer->serial));
+  deps.engine->Touch(*caller.peer);
+  return caller;
+}
+
+absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
+                                 const grpc::ServerContextBase& context,
+                                 bool reads) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<const Peer> peer,
+                             Authenticate(deps, context));
+  CONSILIUM_RETURN_IF_ERROR(
+      deps.engine->peers().AdmitStaff(peer->name, peer->serial));
+  const bool allowed = peer->name.role == PeerRole::kOperator ||
+                       (reads && peer->name.role == PeerRole::kAuditor);
+  if (!allowed) {
+    return absl::PermissionDeniedError(
+        Cat(peer->name.Uri(), " has the role ", PeerRoleName(peer->name.role),
+            "; this call needs the role operator",
+            reads ? " or auditor" : ""));
+  }
+  return Staff{peer->name, peer->serial};
+}
+
+absl::StatusOr<PeerName> AdmitMember(const RpcDeps& deps,
+                                     const grpc::ServerContextBase& context) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<const Peer> peer,
+                             Authenticate(deps, context));
+  if (peer->name.role == PeerRole::kInstitution) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const Caller caller,
+        deps.engine->peers().Admit(peer->name, peer->serial));
+    deps.engine->Touch(*caller.peer);
+  } else {
+    CONSILIUM_RETURN_IF_ERROR(
+        deps.engine->peers().AdmitStaff(peer->name, peer->serial));
+  }
+  return peer->name;
+}
+
+}  // namespace consilium

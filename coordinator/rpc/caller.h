@@ -1,0 +1,45 @@
+// Who calls: from the verified certificate to an admitted caller.
+
+#ifndef CONSILIUM_COORDINATOR_RPC_CALLER_H_
+#define CONSILIUM_COORDINATOR_RPC_CALLER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "consilium/base/threads.h"
+#include "consilium/secure/grpc/peer.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/peer_registry.h"
+#include "grpcpp/server_context.h"
+
+namespace consilium {
+
+// What every service of the coordinator needs. Outlives the server.
+struct RpcDeps {
+  Engine* engine = nullptr;
+  PeerAuthenticator* authenticator = nullptr;
+  // Runs handlers, which may wait for the disk; gRPC's own threads never do.
+  Executor* executor = nullptr;
+  int64_t max_streams_per_institution = 4;
+};
+
+struct Staff {
+  PeerName name;
+  std::string serial;
+};
+
+// The institution that calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
+absl::StatusOr<Caller> AdmitInstitution(const RpcDeps& deps,
+                                        const grpc::ServerContextBase& context);
+// An operator, or for `reads` also an auditor. Same errors.
+absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
+                                 const grpc::ServerContextBase& context,
+                                 bool reads);
+// Anybody of this federation whose certificate is not revoked.
+absl::StatusOr<PeerName> AdmitMember(const RpcDeps& deps,
+                                     const grpc::ServerContextBase& context);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_RPC_CALLER_H_

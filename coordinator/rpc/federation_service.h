@@ -1,0 +1,84 @@
+// FederationService and EnrollmentService over the engine. Thin: they admit the
+// caller, convert, and hand over.
+
+#ifndef CONSILIUM_COORDINATOR_RPC_FEDERATION_SERVICE_H_
+#define CONSILIUM_COORDINATOR_RPC_FEDERATION_SERVICE_H_
+
+#include <string>
+
+#include "consilium/v1/enrollment.grpc.pb.h"
+#include "consilium/v1/federation.grpc.pb.h"
+#include "coordinator/rpc/caller.h"
+
+namespace consilium {
+
+struct FederationLimits {
+  uint64_t upload_window_bytes = uint64_t{32} << 20;
+  int max_metrics = 256;
+};
+
+class FederationServiceImpl final
+    : public v1::FederationService::CallbackService {
+ public:
+  FederationServiceImpl(RpcDeps deps, FederationLimits limits)
+      : deps_(deps), limits_(limits) {}
+
+  grpc::ServerUnaryReactor* Hello(grpc::CallbackServerContext* context,
+                                  const v1::HelloRequest* request,
+                                  v1::HelloResponse* response) override;
+  grpc::ServerUnaryReactor* RenewCertificate(
+      grpc::CallbackServerContext* context,
+      const v1::RenewCertificateRequest* request,
+      v1::RenewCertificateResponse* response) override;
+  grpc::ServerUnaryReactor* WaitForWork(
+      grpc::CallbackServerContext* context,
+      const v1::WaitForWorkRequest* request,
+      v1::WaitForWorkResponse* response) override;
+  grpc::ServerUnaryReactor* ReportProgress(
+      grpc::CallbackServerContext* context,
+      const v1::ReportProgressRequest* request,
+      v1::ReportProgressResponse* response) override;
+  grpc::ServerUnaryReactor* Decline(grpc::CallbackServerContext* context,
+                                    const v1::DeclineRequest* request,
+                                    v1::DeclineResponse* response) override;
+  grpc::ServerUnaryReactor* BeginUpload(
+      grpc::CallbackServerContext* context,
+      const v1::BeginUploadRequest* request,
+      v1::BeginUploadResponse* response) override;
+  grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>* Upload(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* CommitUpload(
+      grpc::CallbackServerContext* context,
+      const v1::CommitUploadRequest* request,
+      v1::CommitUploadResponse* response) override;
+  grpc::ServerWriteReactor<v1::DownloadChunk>* Download(
+      grpc::CallbackServerContext* context,
+      const v1::DownloadRequest* request) override;
+  grpc::ServerUnaryReactor* ReportEvaluation(
+      grpc::CallbackServerContext* context,
+      const v1::ReportEvaluationRequest* request,
+      v1::ReportEvaluationResponse* response) override;
+
+ private:
+  const RpcDeps deps_;
+  const FederationLimits limits_;
+};
+
+class EnrollmentServiceImpl final
+    : public v1::EnrollmentService::CallbackService {
+ public:
+  EnrollmentServiceImpl(RpcDeps deps, std::string root_ca_pem)
+      : deps_(deps), root_ca_pem_(std::move(root_ca_pem)) {}
+
+  grpc::ServerUnaryReactor* Enroll(grpc::CallbackServerContext* context,
+                                   const v1::EnrollRequest* request,
+                                   v1::EnrollResponse* response) override;
+
+ private:
+  const RpcDeps deps_;
+  const std::string root_ca_pem_;
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_RPC_FEDERATION_SERVICE_H_

@@ -1,0 +1,261 @@
+#include "coordinator/rpc/upload_stream.h"
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/mutex.h"
+#include "consilium/base/strings.h"
+#include "coordinator/engine/upload_hub.h"
+#include "coordinator/rpc/engine_proto.h"
+#include "proto/wire/status.h"
+
+namespace consilium {
+namespace {
+
+// Owned by itself until gRPC is done with it; the session may hold it longer.
+//
+// Threads: gRPC calls On*; the strand runs Process, in order; syncer and engine
+// threads call the UploadSink side. mu_ guards what they share. gRPC allows one
+// read, one write and one Finish at a time: reading_, writing_, finished_.
+class UploadStream final
+    : public grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>,
+      public UploadSink,
+      public std::enable_shared_from_this<UploadStream> {
+ public:
+  explicit UploadStream(const RpcDeps& deps)
+      : deps_(deps), strand_(deps.executor) {}
+
+  void Begin(grpc::CallbackServerContext* context) {
+    self_ = shared_from_this();
+    auto caller = AdmitInstitution(deps_, *context);
+    if (!caller.ok()) {
+      End(caller.status());
+      return;
+    }
+    caller_ = *std::move(caller);
+    const int64_t streams = ++caller_.peer->streams;
+    counted_ = true;
+    if (streams > deps_.max_streams_per_institution + 1) {
+      End(absl::ResourceExhaustedError(
+          Cat(caller_.name(), " has ", streams, " streams open, the limit is "
+              "limits.max_streams_per_institution ",
+              deps_.max_streams_per_institution)));
+      return;
+    }
+    MutexLock lock(&mu_);
+    ReadNext();
+  }
+
+  // --- gRPC -----------------------------------------------------------------
+  void OnReadDone(bool ok) override {
+    MutexLock lock(&mu_);
+    reading_ = false;
+    if (!ok) {
+      read_end_ = true;
+      MaybeFinish();
+      return;
+    }
+    const size_t slot = read_slot_;
+    busy_[slot] = true;
+    ++queued_;
+    strand_.Schedule(
+        [self = shared_from_this(), slot] { self->Process(slot); });
+    ReadNext();
+  }
+
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) read_end_ = true;
+    WriteNext();
+    MaybeFinish();
+  }
+
+  void OnCancel() override {
+    MutexLock lock(&mu_);
+    cancelled_ = true;
+  }
+
+  void OnDone() override {
+    // The strand may still hold a task; it keeps this alive by itself.
+    strand_.Schedule([self = shared_from_this()] { self->Leave(); });
+    self_.reset();
+  }
+
+  // --- UploadSink -------------------------------------------------------------
+  void OnDurable(uint64_t next_chunk) override {
+    MutexLock lock(&mu_);
+    durable_ = next_chunk;
+    WriteNext();
+    MaybeFinish();
+  }
+  void OnRefused(const Refused& refused) override {
+    MutexLock lock(&mu_);
+    if (refusal_.has_value() || failed_.has_value()) return;
+    refusal_ = refused;
+    WriteNext();
+    MaybeFinish();
+  }
+  void OnBroken(const absl::Status& status) override { End(status); }
+
+ private:
+  void End(const absl::Status& status) {
+    MutexLock lock(&mu_);
+    if (!failed_.has_value()) failed_ = status;
+    MaybeFinish();
+  }
+
+  void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (reading_ || read_end_ || Over()) return;
+    for (size_t slot = 0; slot < messages_.size(); ++slot) {
+      if (busy_[slot]) continue;
+      reading_ = true;
+      read_slot_ = slot;
+      StartRead(&messages_[slot]);
+      return;
+    }
+  }
+
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (writing_ || finished_) return;
+    if (refusal_.has_value()) {
+      if (refusal_sent_) return;
+      refusal_sent_ = true;
+      *reply_.mutable_refusal() = ToProto(*refusal_);
+    } else {
+      if (durable_ <= acked_) return;
+      acked_ = durable_;
+      reply_.set_next_chunk(acked_);
+    }
+    writing_ = true;
+    StartWrite(&reply_);
+  }
+
+  bool Over() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return finished_ || cancelled_ || failed_.has_value() ||
+           refusal_.has_value();
+  }
+
+  // Ends the call once nothing that must be said is left unsaid.
+  void MaybeFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (finished_ || writing_) return;
+    if (failed_.has_value()) {
+      finished_ = true;
+      Finish(ToGrpc(*failed_));
+      return;
+    }
+    if (refusal_.has_value() && refusal_sent_) {
+      finished_ = true;
+      Finish(grpc::Status::OK);
+      return;
+    }
+    // Half-closed by the sender: what was taken is still acknowledged.
+    if (read_end_ && queued_ == 0 &&
+        (cancelled_ || session_ == nullptr || acked_ >= appended_)) {
+      finished_ = true;
+      Finish(cancelled_ ? grpc::Status::CANCELLED : grpc::Status::OK);
+    }
+  }
+
+  void Process(size_t slot) {
+    bool over = false;
+    {
+      MutexLock lock(&mu_);
+      over = Over();
+    }
+    if (!over) Take(messages_[slot]);
+    MutexLock lock(&mu_);
+    busy_[slot] = false;
+    --queued_;
+    ReadNext();
+    MaybeFinish();
+  }
+
+  void Take(const v1::UploadChunk& chunk) {
+    UploadHub& hub = deps_.engine->uploads();
+    std::shared_ptr<UploadSession> session;
+    {
+      MutexLock lock(&mu_);
+      session = session_;
+    }
+    if (session == nullptr) {
+      auto attached =
+          hub.Attach(caller_, chunk.upload_id(), shared_from_this());
+      if (!attached.ok()) {
+        End(attached.status());
+        return;
+      }
+      session = *std::move(attached);
+      MutexLock lock(&mu_);
+      session_ = session;
+      durable_ = session->durable_chunks();
+      appended_ = durable_;
+    }
+    deps_.engine->Touch(*caller_.peer);
+    auto refused = hub.Append(caller_, *session, chunk.index(),
+                              AsBytes(chunk.data()));
+    if (!refused.ok()) {
+      End(refused.status());
+    } else if (refused->has_value()) {
+      OnRefused(**refused);
+    } else {
+      MutexLock lock(&mu_);
+      appended_ = std::max(appended_, chunk.index() + 1);
+    }
+  }
+
+  void Leave() {
+    std::shared_ptr<UploadSession> session;
+    std::string reason = "the stream ended";
+    {
+      MutexLock lock(&mu_);
+      session = std::exchange(session_, nullptr);
+      if (failed_.has_value()) reason = std::string(failed_->message());
+    }
+    if (session != nullptr) {
+      deps_.engine->uploads().Detach(caller_, *session, this, reason);
+    }
+    if (counted_) --caller_.peer->streams;
+  }
+
+  const RpcDeps deps_;
+  Strand strand_;
+  Caller caller_;
+  bool counted_ = false;
+  std::shared_ptr<UploadStream> self_;
+  std::array<v1::UploadChunk, 2> messages_;
+
+  Mutex mu_;
+  std::array<bool, 2> busy_ ABSL_GUARDED_BY(mu_) = {false, false};
+  size_t read_slot_ ABSL_GUARDED_BY(mu_) = 0;
+  int queued_ ABSL_GUARDED_BY(mu_) = 0;
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool read_end_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool refusal_sent_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t durable_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t acked_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t appended_ ABSL_GUARDED_BY(mu_) = 0;
+  std::optional<Refused> refusal_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::Status> failed_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<UploadSession> session_ ABSL_GUARDED_BY(mu_);
+  v1::UploadReply reply_;
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>* StartUpload(
+    const RpcDeps& deps, grpc::CallbackServerContext* context) {
+  const auto stream = std::make_shared<UploadStream>(deps);
+  stream->Begin(context);
+  return stream.get();
+}
+
+}  // namespace consilium

@@ -1,0 +1,135 @@
+#include "coordinator/store/table_util.h"
+
+namespace consilium {
+namespace {
+
+constexpr std::string_view kColumns =
+    "id, round, attempt, institution_id, state, reason, manifest, "
+    "payload_digest, payload_bytes, spool_path, wrapped_key, sealed, examples, "
+    "norm, stats_json, weights_json, receipt, begun_at, committed_at";
+
+ContributionRow ParseContribution(Statement& row) {
+  ContributionRow out;
+  out.id = row.Text(0);
+  out.round = row.Int(1);
+  out.attempt = row.Int(2);
+  out.institution_id = row.Int(3);
+  out.state = row.Word(4, &ParseContributionState);
+  out.reason = row.Text(5);
+  out.manifest = row.Blob(6);
+  out.payload_digest = row.Digest(7);
+  out.payload_bytes = row.Int(8);
+  out.spool_path = row.Text(9);
+  out.wrapped_key = row.Blob(10);
+  out.sealed = row.Bool(11);
+  out.examples = row.OptInt(12);
+  out.norm = row.OptReal(13);
+  out.stats_json = row.Text(14);
+  out.weights_json = row.Text(15);
+  out.receipt = row.Blob(16);
+  out.begun_at = row.Time(17);
+  out.committed_at = row.OptTime(18);
+  return out;
+}
+
+// The unique indexes speak of columns; say what they mean.
+absl::Status Explain(absl::Status status, const ContributionRow& row) {
+  if (status.code() != absl::StatusCode::kAlreadyExists) return status;
+  return absl::AlreadyExistsError(
+      Cat("contribution ", Quoted(row.id), " cannot be ", ToString(row.state),
+          ": its id or spool is taken, or institution #", row.institution_id,
+          " already has a live or a committed one in round ", row.round,
+          " attempt ", row.attempt));
+}
+
+}  // namespace
+
+absl::Status InsertContribution(WriteTx& tx, const ContributionRow& row) {
+  return Explain(
+      tx.connection().Run(
+          "INSERT INTO contribution (id, round, attempt, institution_id, "
+          "state, reason, manifest, payload_digest, payload_bytes, "
+          "spool_path, wrapped_key, sealed, examples, norm, stats_json, "
+          "weights_json, receipt, begun_at, committed_at) VALUES "
+          "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          row.id, row.round, row.attempt, row.institution_id,
+          ToString(row.state), TextOrNull{row.reason}, BlobBytes{row.manifest},
+          row.payload_digest, row.payload_bytes, TextOrNull{row.spool_path},
+          BlobOrNull{row.wrapped_key}, row.sealed, row.examples, row.norm,
+          TextOrNull{row.stats_json}, TextOrNull{row.weights_json},
+          BlobOrNull{row.receipt}, row.begun_at, row.committed_at),
+      row);
+}
+
+absl::Status UpdateContribution(WriteTx& tx, const ContributionRow& row) {
+  CONSILIUM_RETURN_IF_ERROR(Explain(
+      tx.connection().Run(
+          "UPDATE contribution SET state = ?2, reason = ?3, manifest = ?4, "
+          "payload_digest = ?5, payload_bytes = ?6, spool_path = ?7, "
+          "wrapped_key = ?8, sealed = ?9, examples = ?10, norm = ?11, "
+          "stats_json = ?12, weights_json = ?13, receipt = ?14, "
+          "begun_at = ?15, committed_at = ?16 WHERE id = ?1",
+          row.id, ToString(row.state), TextOrNull{row.reason},
+          BlobBytes{row.manifest}, row.payload_digest, row.payload_bytes,
+          TextOrNull{row.spool_path}, BlobOrNull{row.wrapped_key}, row.sealed,
+          row.examples, row.norm, TextOrNull{row.stats_json},
+          TextOrNull{row.weights_json}, BlobOrNull{row.receipt}, row.begun_at,
+          row.committed_at),
+      row));
+  return MustHaveChanged(tx, Cat("contribution ", Quoted(row.id)));
+}
+
+absl::Status SetContributionState(WriteTx& tx, std::string_view id,
+                                  ContributionState state,
+                                  std::string_view reason) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      ContributionRow row,
+      Required(FindContribution(tx, id), Cat("contribution ", Quoted(id))));
+  row.state = state;
+  row.reason = reason;
+  return Explain(
+      tx.connection().Run(
+          "UPDATE contribution SET state = ?, reason = ? WHERE id = ?",
+          ToString(state), TextOrNull{reason}, id),
+      row);
+}
+
+absl::StatusOr<std::optional<ContributionRow>> FindContribution(
+    ReadTx& tx, std::string_view id) {
+  static const std::string sql =
+      Cat("SELECT ", kColumns, " FROM contribution WHERE id = ?");
+  return FindOne(tx, sql, ParseContribution, id);
+}
+
+absl::StatusOr<std::optional<ContributionRow>> FindLiveContribution(
+    ReadTx& tx, int64_t round, int64_t attempt, int64_t institution_id) {
+  static const std::string sql =
+      Cat("SELECT ", kColumns,
+          " FROM contribution WHERE round = ? AND attempt = ? AND "
+          "institution_id = ? AND state IN ('uploading', 'committed', "
+          "'folded') ORDER BY state = 'uploading' LIMIT 1");
+  return FindOne(tx, sql, ParseContribution, round, attempt, institution_id);
+}
+
+absl::StatusOr<std::vector<ContributionRow>> ListContributions(
+    ReadTx& tx, const ContributionQuery& query) {
+  Page page;
+  page.limit = query.limit;
+  CONSILIUM_RETURN_IF_ERROR(CheckPage(page));
+  const std::string_view state = query.state.has_value()
+                                     ? ToString(*query.state)
+                                     : std::string_view();
+  static const std::string rest =
+      " (?2 IS NULL OR attempt = ?2) AND "
+      "(?3 IS NULL OR institution_id = ?3) AND (?4 = '' OR state = ?4) "
+      "ORDER BY round, attempt, institution_id, begun_at, id LIMIT ?5";
+  static const std::string of_round =
+      Cat("SELECT ", kColumns, " FROM contribution WHERE round = ?1 AND", rest);
+  static const std::string of_all = Cat(
+      "SELECT ", kColumns, " FROM contribution WHERE ?1 IS NULL AND", rest);
+  return Collect(tx, query.round.has_value() ? of_round : of_all,
+                 ParseContribution, query.round, query.attempt,
+                 query.institution_id, state, query.limit);
+}
+
+}  // namespace consilium

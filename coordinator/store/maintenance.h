@@ -1,0 +1,90 @@
+#ifndef CONSILIUM_COORDINATOR_STORE_MAINTENANCE_H_
+#define CONSILIUM_COORDINATOR_STORE_MAINTENANCE_H_
+
+// `db check`, `db backup`, `db restore`. FORMAT.md sections 8 and 9.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/base/file.h"
+#include "coordinator/store/store.h"
+
+namespace consilium {
+
+struct CheckProblem {
+  std::string kind;    // database, reference, blob, spool, key, audit, stray
+  std::string object;  // "version 12", "contribution 3fa9..", "blobs/ab/.."
+  std::string detail;  // what is wrong, with the values
+  std::string fix;     // what to do
+};
+
+struct CheckReport {
+  int64_t schema_version = 0;
+  int64_t rounds = 0;
+  int64_t versions = 0;
+  int64_t contributions = 0;
+  int64_t audit_entries = 0;
+  int64_t blobs = 0;
+  int64_t blob_bytes = 0;
+  int64_t spools = 0;
+  int64_t spool_bytes = 0;
+  bool deep = false;  // digests of blobs were recomputed
+  std::vector<CheckProblem> problems;
+  bool clean() const { return problems.empty(); }
+};
+
+struct CheckOptions {
+  bool deep = false;  // read every blob and compare its digest
+};
+
+// Reads everything, changes nothing. A damaged store gives problems, not an
+// error; an error means the check itself could not run.
+absl::StatusOr<CheckReport> CheckStore(Store& store, const CheckOptions& options);
+
+struct BackupReport {
+  int64_t database_bytes = 0;
+  int64_t blobs = 0;
+  int64_t blob_bytes = 0;
+};
+
+// Copies a consistent snapshot of the database and every blob it names into
+// `dir`, which must be empty or missing. Spools and round keys stay out: a
+// backup cannot open any upload. Works while rounds run. `backup.txt`, written
+// last, makes it complete.
+// Errors: FAILED_PRECONDITION dir not empty; RESOURCE_EXHAUSTED; DATA_LOSS a
+// blob does not match its row.
+absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
+                                         absl::Time now);
+
+struct RestoreOptions {
+  FileSystem* fs = nullptr;  // null: PosixFileSystem()
+  std::string vfs;           // as in StoreOptions
+  std::string backup_dir;
+  std::string data_dir;
+  bool force = false;  // replace a data directory that holds something
+  std::string actor = "restore";  // for the audit log
+};
+
+struct RestoreReport {
+  int64_t blobs = 0;
+  int64_t blob_bytes = 0;
+  int64_t rounds_cancelled = 0;        // were collecting or folding
+  int64_t contributions_expired = 0;   // their spools are not in a backup
+};
+
+// Rebuilds a data directory from a backup; verifies every digest before the
+// first row is changed. Open rounds that need spools are cancelled with the
+// reason, round keys count as destroyed, and an audit entry says so. With
+// `force` the old directory is kept beside it as <data_dir>.before-restore.
+// Errors: FAILED_PRECONDITION data_dir not empty and not forced, or in use;
+// DATA_LOSS the backup is incomplete or damaged.
+absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
+                                           absl::Time now);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_STORE_MAINTENANCE_H_

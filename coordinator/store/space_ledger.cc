@@ -1,0 +1,83 @@
+#include "coordinator/store/space_ledger.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+
+namespace consilium {
+
+SpaceReservation::SpaceReservation(SpaceReservation&& other) noexcept
+    : ledger_(std::exchange(other.ledger_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
+
+SpaceReservation& SpaceReservation::operator=(
+    SpaceReservation&& other) noexcept {
+  if (this != &other) {
+    Release();
+    ledger_ = std::exchange(other.ledger_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+  }
+  return *this;
+}
+
+void SpaceReservation::Use(int64_t bytes) {
+  if (ledger_ == nullptr) return;
+  const int64_t used = std::clamp<int64_t>(bytes, 0, bytes_);
+  bytes_ -= used;
+  ledger_->GiveBack(used);
+}
+
+void SpaceReservation::Release() {
+  if (ledger_ == nullptr) return;
+  ledger_->GiveBack(std::exchange(bytes_, 0));
+  ledger_ = nullptr;
+}
+
+SpaceLedger::SpaceLedger(FileSystem* fs, std::string path,
+                         int64_t min_free_bytes)
+    : fs_(fs), path_(std::move(path)), min_free_(min_free_bytes) {}
+
+absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
+                                                      std::string_view what) {
+  if (bytes < 0) {
+    return absl::InvalidArgumentError(
+        Cat(what, ": cannot reserve ", bytes, " bytes"));
+  }
+  MutexLock lock(&mu_);
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t free, fs_->FreeSpace(path_));
+  // Each term is at most 2^63 - 1 and free is real, so only sums can overflow.
+  const int64_t kept = min_free_ > free ? free : min_free_;
+  const int64_t open = free - kept - std::min(free - kept, reserved_);
+  if (bytes > open) {
+    const auto text = [](int64_t n) {
+      return FormatBytes(static_cast<uint64_t>(n));
+    };
+    return absl::ResourceExhaustedError(
+        Cat(what, " needs ", text(bytes), ", but ", path_, " has ", text(open),
+            " to give: ", text(free), " free, ", text(reserved_),
+            " promised to other uploads, min_free_bytes ", text(min_free_),
+            "; free disk space, shorten spool_retention or lower "
+            "min_free_bytes"));
+  }
+  reserved_ += bytes;
+  return SpaceReservation(this, bytes);
+}
+
+void SpaceLedger::GiveBack(int64_t bytes) {
+  MutexLock lock(&mu_);
+  reserved_ -= bytes;
+}
+
+int64_t SpaceLedger::reserved_bytes() const {
+  MutexLock lock(&mu_);
+  return reserved_;
+}
+
+void SpaceLedger::SetMinFreeBytes(int64_t bytes) {
+  MutexLock lock(&mu_);
+  min_free_ = bytes;
+}
+
+}  // namespace consilium

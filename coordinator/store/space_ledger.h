@@ -1,0 +1,67 @@
+#ifndef CONSILIUM_COORDINATOR_STORE_SPACE_LEDGER_H_
+#define CONSILIUM_COORDINATOR_STORE_SPACE_LEDGER_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
+
+namespace consilium {
+
+class SpaceLedger;
+
+// Bytes promised to one upload or fold; given back when it goes.
+class SpaceReservation {
+ public:
+  SpaceReservation() = default;
+  ~SpaceReservation() { Release(); }
+  SpaceReservation(SpaceReservation&& other) noexcept;
+  SpaceReservation& operator=(SpaceReservation&& other) noexcept;
+
+  // These bytes are on disk by now and no longer need the promise.
+  void Use(int64_t bytes);
+  void Release();
+  int64_t bytes() const { return bytes_; }  // still promised
+
+ private:
+  friend class SpaceLedger;
+  SpaceReservation(SpaceLedger* ledger, int64_t bytes)
+      : ledger_(ledger), bytes_(bytes) {}
+  SpaceLedger* ledger_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// Promises disk space at admission, so that an upload that was let in does not
+// die of a full disk. Counts what is promised and not yet written; asks the
+// file system for the rest. Thread safe; outlives its reservations.
+class SpaceLedger {
+ public:
+  // `path` names the volume. min_free_bytes always stay free.
+  SpaceLedger(FileSystem* fs, std::string path, int64_t min_free_bytes);
+
+  // Errors: RESOURCE_EXHAUSTED naming what is asked, what is free, what is
+  // promised and min_free_bytes; INVALID_ARGUMENT for negative bytes.
+  absl::StatusOr<SpaceReservation> Reserve(int64_t bytes,
+                                           std::string_view what);
+
+  int64_t reserved_bytes() const;
+  void SetMinFreeBytes(int64_t bytes);
+
+ private:
+  friend class SpaceReservation;
+  void GiveBack(int64_t bytes);
+
+  FileSystem* const fs_;
+  const std::string path_;
+  mutable Mutex mu_;
+  int64_t min_free_ ABSL_GUARDED_BY(mu_);
+  int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_STORE_SPACE_LEDGER_H_

@@ -1,0 +1,257 @@
+#include "coordinator/store/spool.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "coordinator/store/spool_format.h"
+#include "coordinator/store/spool_syncer.h"
+
+namespace consilium {
+namespace {
+
+constexpr std::string_view kSpoolFolder = "spool";
+constexpr std::string_view kSuffix = ".spool";
+
+// Names become parts of a path, so they may hold nothing else.
+bool IsPathPart(std::string_view text) {
+  return !text.empty() && text.size() <= 64 &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") ==
+             std::string_view::npos;
+}
+
+}  // namespace
+
+// --- SpoolWriter -------------------------------------------------------------
+
+SpoolWriter::SpoolWriter(std::shared_ptr<State> state)
+    : state_(std::move(state)) {}
+SpoolWriter::~SpoolWriter() { state_->Close(); }
+
+absl::Status SpoolWriter::Append(uint64_t index,
+                                 std::span<const std::byte> body,
+                                 uint32_t vector) {
+  return state_->Append(index, body, vector);
+}
+absl::Status SpoolWriter::Flush() { return state_->Flush(); }
+
+uint64_t SpoolWriter::next_index() const {
+  MutexLock lock(&state_->mu);
+  return state_->appended;
+}
+uint64_t SpoolWriter::durable_records() const {
+  MutexLock lock(&state_->mu);
+  return state_->durable;
+}
+bool SpoolWriter::complete() const {
+  return next_index() == state_->header.total_chunks;
+}
+const SpoolHeader& SpoolWriter::header() const { return state_->header; }
+const std::string& SpoolWriter::path() const { return state_->path; }
+
+// --- SpoolReader -------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolReader::Open(
+    FileSystem* fs, const std::string& path) {
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file, fs->Open(path, {}));
+  CONSILIUM_ASSIGN_OR_RETURN(DecodedSpoolHeader decoded,
+                             ReadSpoolHeader(file.get()));
+  std::unique_ptr<SpoolReader> reader(
+      new SpoolReader(std::move(file), path, std::move(decoded.header)));
+  CONSILIUM_RETURN_IF_ERROR(reader->Scan(decoded.bytes));
+  return reader;
+}
+
+absl::Status SpoolReader::Scan(int64_t first_offset) {
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, file_->Size());
+  // A record takes at least head + 1 bytes: bounds what a header can claim.
+  offsets_.reserve(static_cast<size_t>(std::min<int64_t>(
+      static_cast<int64_t>(header_.total_chunks),
+      (size - first_offset) / static_cast<int64_t>(kSpoolRecordHead + 1))));
+  end_ = first_offset;
+  while (true) {
+    SpoolRecordHead head;
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const bool good, ReadRecordHead(file_.get(), end_, size,
+                                        offsets_.size(), header_, &head));
+    if (!good) return absl::OkStatus();
+    offsets_.push_back(end_);
+    if (header_.vectors > 1) vectors_.push_back(head.vector);
+    end_ += static_cast<int64_t>(kSpoolRecordHead + head.length);
+  }
+}
+
+size_t SpoolReader::record_bytes(uint64_t index) const {
+  if (index >= records()) return 0;
+  const int64_t next =
+      index + 1 < records() ? offsets_[index + 1] : end_;
+  return static_cast<size_t>(next - offsets_[index]) - kSpoolRecordHead;
+}
+
+absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
+    uint64_t index, std::span<std::byte> buffer) const {
+  if (index >= records()) {
+    return absl::OutOfRangeError(Cat("spool ", path_, ": no record ", index,
+                                     ", it holds ", records()));
+  }
+  const size_t bytes = record_bytes(index);
+  if (buffer.size() < bytes) {
+    return absl::InvalidArgumentError(
+        Cat("spool ", path_, ": record ", index, " has ", bytes,
+            " bytes, the buffer ", buffer.size()));
+  }
+  CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
+      file_.get(), offsets_[index] + static_cast<int64_t>(kSpoolRecordHead),
+      buffer.first(bytes)));
+  return Record{vectors_.empty() ? 0 : vectors_[index], bytes};
+}
+
+// --- SpoolDir ----------------------------------------------------------------
+
+SpoolDir::SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer)
+    : fs_(fs),
+      root_(std::move(root)),
+      syncer_(syncer == nullptr ? nullptr : syncer->impl_.get()) {}
+
+absl::Status SpoolDir::Prepare() {
+  return fs_->MakeDirs(JoinPath(root_, kSpoolFolder));
+}
+
+absl::StatusOr<int64_t> SpoolDir::FileBytes(const SpoolHeader& header) {
+  CONSILIUM_RETURN_IF_ERROR(CheckSpoolHeader(header));
+  return SpoolFileBytes(header);
+}
+
+std::string SpoolDir::FolderOf(int64_t round, int64_t attempt) {
+  return Cat(kSpoolFolder, "/", round, "-", attempt);
+}
+
+std::string SpoolDir::PathOf(const SpoolKey& key) {
+  return Cat(FolderOf(key.round, key.attempt), "/", key.institution, "-",
+             key.upload_id, kSuffix);
+}
+
+absl::StatusOr<std::unique_ptr<File>> SpoolDir::MakeFile(
+    const std::string& full) {
+  MutexLock lock(&mu_);
+  CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(DirName(full)));
+  return fs_->Open(full, {.write = true, .create = true, .exclusive = true});
+}
+
+absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
+    const SpoolKey& key, SpoolHeader header, DurableFn on_durable) {
+  if (key.round < 1 || key.attempt < 1 || !IsPathPart(key.institution) ||
+      !IsPathPart(key.upload_id)) {
+    return absl::InvalidArgumentError(
+        Cat("spool key round ", key.round, " attempt ", key.attempt,
+            " institution ", Quoted(key.institution), " upload ",
+            Quoted(key.upload_id), " cannot name a file"));
+  }
+  CONSILIUM_RETURN_IF_ERROR(CheckSpoolHeader(header));
+  const std::string path = PathOf(key);
+  const std::string full = JoinPath(root_, path);
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file, MakeFile(full));
+  const std::vector<std::byte> bytes = EncodeSpoolHeader(header);
+  absl::Status status = file->WriteAt(0, bytes);
+  if (status.ok()) status = file->Sync();
+  if (status.ok()) status = fs_->SyncDir(DirName(full));
+  if (!status.ok()) {
+    file.reset();
+    (void)fs_->Remove(full);
+    return status;
+  }
+  auto state = std::make_shared<SpoolWriter::State>();
+  state->path = path;
+  state->header = std::move(header);
+  state->file = std::move(file);
+  state->syncer = syncer_;
+  state->on_durable = std::move(on_durable);
+  state->Start(0, static_cast<int64_t>(bytes.size()));
+  return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
+}
+
+absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
+    const std::string& path, RecordCheck check, DurableFn on_durable) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      std::unique_ptr<File> file,
+      fs_->Open(JoinPath(root_, path), {.write = true}));
+  CONSILIUM_ASSIGN_OR_RETURN(DecodedSpoolHeader decoded,
+                             ReadSpoolHeader(file.get()));
+  const SpoolHeader& header = decoded.header;
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, file->Size());
+  std::vector<std::byte> buffer(header.max_record_bytes);
+  int64_t end = decoded.bytes;
+  uint64_t records = 0;
+  while (true) {
+    SpoolRecordHead head;
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const bool good,
+        ReadRecordHead(file.get(), end, size, records, header, &head));
+    if (!good) break;
+    const std::span<std::byte> body = std::span(buffer).first(head.length);
+    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
+        file.get(), end + static_cast<int64_t>(kSpoolRecordHead), body));
+    if (!check(records, head.vector, body).ok()) break;
+    end += static_cast<int64_t>(kSpoolRecordHead + head.length);
+    ++records;
+  }
+  // Cut first, then sync: what is left has been read and is durable after it.
+  if (end < size) CONSILIUM_RETURN_IF_ERROR(file->Truncate(end));
+  CONSILIUM_RETURN_IF_ERROR(file->Sync());
+  auto state = std::make_shared<SpoolWriter::State>();
+  state->path = path;
+  state->header = std::move(decoded.header);
+  state->file = std::move(file);
+  state->syncer = syncer_;
+  state->on_durable = std::move(on_durable);
+  state->Start(records, end);
+  return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
+}
+
+absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolDir::OpenReader(
+    const std::string& path) const {
+  return SpoolReader::Open(fs_, JoinPath(root_, path));
+}
+
+absl::Status SpoolDir::Remove(const std::string& path) {
+  const std::string full = JoinPath(root_, path);
+  const absl::Status status = fs_->Remove(full);
+  if (absl::IsNotFound(status)) return absl::OkStatus();
+  CONSILIUM_RETURN_IF_ERROR(status);
+  return fs_->SyncDir(DirName(full));
+}
+
+absl::Status SpoolDir::RemoveEmptyFolders() {
+  // Not between an upload's folder and its file.
+  MutexLock lock(&mu_);
+  const std::string spool = JoinPath(root_, kSpoolFolder);
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> folders,
+                             fs_->List(spool));
+  bool removed = false;
+  for (const std::string& folder : folders) {
+    const std::string path = JoinPath(spool, folder);
+    CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                               fs_->List(path));
+    if (names.empty()) removed |= fs_->Remove(path).ok();
+  }
+  return removed ? fs_->SyncDir(spool) : absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> SpoolDir::List() const {
+  std::vector<std::string> out;
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> folders,
+                             fs_->List(JoinPath(root_, kSpoolFolder)));
+  for (const std::string& folder : folders) {
+    const std::string relative = Cat(kSpoolFolder, "/", folder);
+    CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                               fs_->List(JoinPath(root_, relative)));
+    for (const std::string& name : names) {
+      out.push_back(Cat(relative, "/", name));
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace consilium

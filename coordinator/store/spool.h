@@ -1,0 +1,225 @@
+#ifndef CONSILIUM_COORDINATOR_STORE_SPOOL_H_
+#define CONSILIUM_COORDINATOR_STORE_SPOOL_H_
+
+// Contributions as received, on disk: one append-only file per upload.
+// Format: FORMAT.md section 4.
+//
+// The order that makes an ack mean "durable":
+//   Append (pwrite) -> fdatasync by the syncer -> DurableFn -> ack to client.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
+
+namespace consilium {
+
+// Names one upload. `upload_id` is lower-case hexadecimal.
+struct SpoolKey {
+  int64_t round = 0;
+  int64_t attempt = 0;
+  std::string institution;
+  std::string upload_id;
+};
+
+// What stands at the head of a spool file; immutable.
+struct SpoolHeader {
+  bool sealed = true;   // records are AES-256-GCM chunks
+  bool masked = false;  // words of a ring, under secure aggregation
+  uint64_t total_chunks = 0;        // records of a complete upload, >= 1
+  uint64_t payload_bytes = 0;       // encoded payload before sealing
+  uint32_t max_record_bytes = 0;    // largest body; <= kMaxSpoolRecordBytes
+  uint64_t elements_per_frame = 0;  // 0: frames vary in length
+  uint32_t vectors = 1;             // masked uploads hold several
+  std::string manifest;             // canonical bytes
+  std::string wrapped_key;          // empty when not sealed
+  std::string signature;            // of the manifest by its sender, or empty
+
+  friend bool operator==(const SpoolHeader&, const SpoolHeader&) = default;
+};
+
+inline constexpr uint32_t kMaxSpoolRecordBytes = 4u << 20;
+inline constexpr uint32_t kMaxSpoolManifestBytes = 16u << 20;
+inline constexpr uint64_t kMaxSpoolChunks = uint64_t{1} << 26;
+
+// Says whether a record is what its sender sent (opens the seal, or checks the
+// frame's checksum). Called in order, from record 0.
+using RecordCheck = absl::FunctionRef<absl::Status(
+    uint64_t index, uint32_t vector, std::span<const std::byte> body)>;
+
+// Called with the number of records, from the first on, that are durable; or
+// with the error that broke the spool, once, after which nothing follows. Runs
+// on a syncer thread (or inside Flush), never twice at a time for one writer;
+// must not block and must not destroy the writer.
+using DurableFn = absl::AnyInvocable<void(absl::StatusOr<uint64_t> records)>;
+
+// Threads that fdatasync dirty spools. While one sync runs, appends gather, so
+// that each sync covers everything appended before it: group commit without a
+// timer. Must outlive its writers. Thread safe.
+class SpoolSyncer {
+ public:
+  // At least one thread.
+  explicit SpoolSyncer(int threads = 2);
+  ~SpoolSyncer();
+  SpoolSyncer(const SpoolSyncer&) = delete;
+  SpoolSyncer& operator=(const SpoolSyncer&) = delete;
+
+  struct Stats {
+    int64_t syncs = 0;
+    int64_t records = 0;  // made durable
+    int64_t bytes = 0;
+  };
+  Stats stats() const;
+
+ private:
+  friend class SpoolWriter;
+  friend class SpoolDir;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Appends records to one spool. One thread appends at a time (the upload's
+// stream); durable_records may be read from any.
+class SpoolWriter {
+ public:
+  // Closes; no DurableFn runs after it. Unsynced records stay in the file and
+  // may or may not survive a crash; nobody was told about them.
+  ~SpoolWriter();
+  SpoolWriter(const SpoolWriter&) = delete;
+  SpoolWriter& operator=(const SpoolWriter&) = delete;
+
+  // Writes record `index`, which must be next_index(), and asks the syncer to
+  // make it durable. Does not wait for the disk.
+  // Errors:
+  //   FAILED_PRECONDITION  index is not the next one, all records are there,
+  //                        or an earlier sync failed (reopen by Resume)
+  //   INVALID_ARGUMENT     empty, longer than max_record_bytes, bad vector
+  //   RESOURCE_EXHAUSTED   disk full; the record is not there, try again
+  absl::Status Append(uint64_t index, std::span<const std::byte> body,
+                      uint32_t vector = 0);
+
+  // Makes everything appended so far durable and returns after its DurableFn.
+  absl::Status Flush();
+
+  uint64_t next_index() const;       // records appended
+  uint64_t durable_records() const;  // records that survive a crash
+  bool complete() const;             // next_index() == total_chunks
+  const SpoolHeader& header() const;
+  const std::string& path() const;  // relative to the data directory
+
+ private:
+  friend class SpoolDir;
+  friend class SpoolSyncer;
+  struct State;
+  explicit SpoolWriter(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+// Reads records of one spool by index, in any order, from any thread.
+// Memory: 8 bytes per record (12 in masked uploads). Sees the records that were
+// whole when it was opened.
+class SpoolReader {
+ public:
+  // Errors: NOT_FOUND; DATA_LOSS for a header that does not check.
+  static absl::StatusOr<std::unique_ptr<SpoolReader>> Open(
+      FileSystem* fs, const std::string& path);
+
+  const SpoolHeader& header() const { return header_; }
+  uint64_t records() const { return offsets_.size(); }
+  bool complete() const { return records() == header_.total_chunks; }
+  int64_t file_bytes() const { return end_; }  // header and whole records
+
+  struct Record {
+    uint32_t vector = 0;
+    size_t bytes = 0;  // of the buffer, now holding the body
+  };
+  // Reads record `index` into the front of `buffer`, which must hold
+  // header().max_record_bytes. Errors: OUT_OF_RANGE no such record;
+  // INVALID_ARGUMENT buffer too small; DATA_LOSS the file changed or is torn.
+  absl::StatusOr<Record> ReadRecord(uint64_t index,
+                                    std::span<std::byte> buffer) const;
+
+  // Length of a record's body, without reading it.
+  size_t record_bytes(uint64_t index) const;
+
+ private:
+  friend class SpoolDir;
+  SpoolReader(std::unique_ptr<File> file, std::string path, SpoolHeader header)
+      : file_(std::move(file)),
+        path_(std::move(path)),
+        header_(std::move(header)) {}
+  absl::Status Scan(int64_t first_offset);
+
+  std::unique_ptr<File> file_;
+  std::string path_;
+  SpoolHeader header_;
+  std::vector<int64_t> offsets_;   // of each record's head
+  std::vector<uint32_t> vectors_;  // empty when there is only one vector
+  int64_t end_ = 0;                // offset after the last good record
+};
+
+// The spool folder of a data directory. Thread safe.
+class SpoolDir {
+ public:
+  // `root` is the data directory, paths are relative to it. `syncer` may be
+  // null: then records become durable only by Flush, on the caller's thread.
+  SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer);
+
+  absl::Status Prepare();
+
+  // "spool/<round>-<attempt>/<institution>-<upload>.spool"
+  static std::string PathOf(const SpoolKey& key);
+
+  // Disk space that a complete upload takes, to be reserved at admission.
+  // Errors: INVALID_ARGUMENT header out of its limits.
+  static absl::StatusOr<int64_t> FileBytes(const SpoolHeader& header);
+
+  // A new file with its header, durable on return (file, and its name in its
+  // folder).
+  // Errors: ALREADY_EXISTS; INVALID_ARGUMENT header out of its limits;
+  // RESOURCE_EXHAUSTED disk full (nothing is left behind).
+  absl::StatusOr<std::unique_ptr<SpoolWriter>> Create(const SpoolKey& key,
+                                                      SpoolHeader header,
+                                                      DurableFn on_durable);
+
+  // Opens a spool left by an earlier connection or process: reads every record
+  // through `check`, cuts the file before the first that is torn, out of order
+  // or refused, syncs what stays. next_index() says where the upload goes on.
+  // Errors: NOT_FOUND; DATA_LOSS header does not check.
+  absl::StatusOr<std::unique_ptr<SpoolWriter>> Resume(const std::string& path,
+                                                      RecordCheck check,
+                                                      DurableFn on_durable);
+
+  absl::StatusOr<std::unique_ptr<SpoolReader>> OpenReader(
+      const std::string& path) const;
+
+  // Durable removals; a missing file is no error.
+  absl::Status Remove(const std::string& path);
+  absl::Status RemoveEmptyFolders();
+
+  // Paths of all spool files, sorted.
+  absl::StatusOr<std::vector<std::string>> List() const;
+
+ private:
+  static std::string FolderOf(int64_t round, int64_t attempt);
+  absl::StatusOr<std::unique_ptr<File>> MakeFile(const std::string& full);
+
+  FileSystem* const fs_;
+  const std::string root_;
+  SpoolSyncer::Impl* const syncer_;
+  Mutex mu_;  // serialises making a file with removing empty folders
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_STORE_SPOOL_H_

@@ -1,0 +1,18 @@
+// The one place where gRPC's and absl's status codes meet.
+
+#ifndef CONSILIUM_PROTO_WIRE_STATUS_H_
+#define CONSILIUM_PROTO_WIRE_STATUS_H_
+
+#include "absl/status/status.h"
+#include "grpcpp/support/status.h"
+
+namespace consilium {
+
+// Codes have equal numbers on both sides. The message is passed on whole; it
+// must not hold secrets, which no status of ours does.
+grpc::Status ToGrpc(const absl::Status& status);
+absl::Status FromGrpc(const grpc::Status& status);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_PROTO_WIRE_STATUS_H_

@@ -1,0 +1,69 @@
+// Mutual TLS for gRPC, with certificates that reload.
+#ifndef CONSILIUM_SECURE_GRPC_CREDENTIALS_H_
+#define CONSILIUM_SECURE_GRPC_CREDENTIALS_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/base/clock.h"
+#include "consilium/base/file.h"
+#include "consilium/secure/certificate.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/security/server_credentials.h"
+
+namespace consilium {
+
+// The certificate of a running server, which can be replaced while it runs:
+// handshakes after a reload present the new one, connections stay. The files
+// are looked at by Reload() and, at most once per check interval, by the
+// handshake that comes next. A reload that fails (files half written, key of
+// another certificate, expired) keeps what is in use. Thread-safe.
+class ReloadableServerIdentity {
+ public:
+  struct Options {
+    TlsIdentityFiles files;
+    absl::Duration check_interval = absl::Seconds(60);
+    FileSystem* fs = nullptr;  // not owned
+    Clock* clock = nullptr;    // not owned
+  };
+
+  // Errors: those of LoadTlsIdentity.
+  static absl::StatusOr<std::shared_ptr<ReloadableServerIdentity>> Create(
+      Options options);
+  virtual ~ReloadableServerIdentity() = default;
+
+  // Reads the files now. OK when they are unchanged, too.
+  virtual absl::Status Reload() = 0;
+  virtual CertificateInfo leaf() const = 0;
+  // Why the last automatic check failed; OK when it did not.
+  virtual absl::Status last_check() const = 0;
+
+ protected:
+  ReloadableServerIdentity() = default;
+};
+
+// Mutual TLS: a handshake without a client certificate that leads to the root
+// and is for client use fails. Take roles from PeerAuthenticator (peer.h).
+std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(
+    std::shared_ptr<ReloadableServerIdentity> identity);
+
+// For the enrolment listener: the server proves itself, the client does not.
+// Its chain also holds the root, so that FetchAndPinRoot() can find it.
+std::shared_ptr<grpc::ServerCredentials> MakeEnrollmentServerCredentials(
+    std::shared_ptr<ReloadableServerIdentity> identity);
+
+// A channel of an institution or operator. After a renewal, make a new channel.
+std::shared_ptr<grpc::ChannelCredentials> MakeClientCredentials(
+    const TlsIdentity& identity);
+
+// A channel to the enrolment listener that trusts one root (the PEM that
+// FetchAndPinRoot() returned) and shows no certificate.
+std::shared_ptr<grpc::ChannelCredentials> MakeEnrollmentChannelCredentials(
+    const std::string& root_pem);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_SECURE_GRPC_CREDENTIALS_H_

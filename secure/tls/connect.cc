@@ -1,0 +1,196 @@
+#include "secure/tls/connect.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+
+namespace consilium {
+namespace {
+
+// No proxy needs more than this to say yes or no.
+constexpr size_t kMaxProxyAnswerBytes = 16 * 1024;
+
+struct FreeAddresses {
+  void operator()(addrinfo* list) const { freeaddrinfo(list); }
+};
+
+absl::Status Unreachable(std::string_view what, int error) {
+  return absl::UnavailableError(
+      Cat(what, ": ", std::generic_category().message(error)));
+}
+
+}  // namespace
+
+Deadline::Deadline(absl::Duration timeout)
+    : at_(std::chrono::steady_clock::now() +
+          absl::ToChronoMilliseconds(timeout)) {}
+
+int Deadline::RemainingMillis() const {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+                        at_ - std::chrono::steady_clock::now())
+                        .count();
+  return static_cast<int>(
+      std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
+}
+
+Connection::Connection(Connection&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)) {}
+
+Connection& Connection::operator=(Connection&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+Connection::~Connection() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<Connection> Connection::Open(
+    const HostPort& server, const std::optional<ProxyAddress>& proxy,
+    const Deadline& deadline) {
+  if (!proxy.has_value()) return Dial(server, deadline);
+  absl::StatusOr<Connection> connection = Dial(proxy->address, deadline);
+  if (!connection.ok()) {
+    return Annotate(connection.status(), Cat("proxy ", proxy->Display()));
+  }
+  const absl::Status tunnel = connection->Tunnel(server, *proxy, deadline);
+  if (!tunnel.ok()) {
+    return Annotate(tunnel, Cat("proxy ", proxy->Display()));
+  }
+  return connection;
+}
+
+absl::StatusOr<Connection> Connection::Dial(const HostPort& server,
+                                            const Deadline& deadline) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int lookup = getaddrinfo(server.host.c_str(),
+                                 Cat(server.port).c_str(), &hints, &found);
+  if (lookup != 0) {
+    return absl::UnavailableError(
+        Cat("cannot find host ", Quoted(server.host, 256), ": ",
+            std::string_view(gai_strerror(lookup))));
+  }
+  const std::unique_ptr<addrinfo, FreeAddresses> addresses(found);
+  absl::Status last = absl::UnavailableError(
+      Cat("host ", Quoted(server.host, 256), " has no address"));
+  for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
+    Connection connection(
+        socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
+               a->ai_protocol));
+    if (connection.fd_ < 0) {
+      last = Unreachable("cannot make a socket", errno);
+      continue;
+    }
+    int error = 0;
+    if (connect(connection.fd_, a->ai_addr, a->ai_addrlen) != 0) error = errno;
+    if (error == EINPROGRESS) {
+      CONSILIUM_RETURN_IF_ERROR(connection.Wait(POLLOUT, deadline));
+      socklen_t size = sizeof(error);
+      if (getsockopt(connection.fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+        error = errno;
+      }
+    }
+    if (error == 0) return connection;
+    last = Unreachable(Cat("cannot connect to ", server.ToString()), error);
+  }
+  return last;
+}
+
+absl::Status Connection::Wait(short events, const Deadline& deadline) {
+  pollfd entry{fd_, events, 0};
+  while (true) {
+    const int millis = deadline.RemainingMillis();
+    const int ready = poll(&entry, 1, millis);
+    if (ready > 0) return absl::OkStatus();
+    if (ready == 0) {
+      return absl::DeadlineExceededError(
+          "the server did not answer in time; is the address right, and does "
+          "a firewall stand between?");
+    }
+    if (errno != EINTR) return Unreachable("cannot wait for the server", errno);
+  }
+}
+
+absl::Status Connection::SendAll(std::span<const std::byte> bytes,
+                                 const Deadline& deadline) {
+  while (!bytes.empty()) {
+    const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent > 0) {
+      bytes = bytes.subspan(static_cast<size_t>(sent));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      CONSILIUM_RETURN_IF_ERROR(Wait(POLLOUT, deadline));
+    } else if (errno != EINTR) {
+      return Unreachable("the connection broke", errno);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> Connection::Receive(std::span<std::byte> out,
+                                           const Deadline& deadline) {
+  while (true) {
+    const ssize_t got = recv(fd_, out.data(), out.size(), 0);
+    if (got > 0) return static_cast<size_t>(got);
+    if (got == 0) {
+      return absl::UnavailableError("the other end closed the connection");
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      CONSILIUM_RETURN_IF_ERROR(Wait(POLLIN, deadline));
+    } else if (errno != EINTR) {
+      return Unreachable("the connection broke", errno);
+    }
+  }
+}
+
+absl::Status Connection::Tunnel(const HostPort& server,
+                                const ProxyAddress& proxy,
+                                const Deadline& deadline) {
+  const std::string target = server.ToString();
+  std::string request =
+      Cat("CONNECT ", target, " HTTP/1.1\r\nHost: ", target, "\r\n");
+  if (!proxy.user_info.empty()) {
+    CatInto(request, "Proxy-Authorization: Basic ",
+            absl::Base64Escape(AbslView(proxy.user_info)), "\r\n");
+  }
+  request += "\r\n";
+  CONSILIUM_RETURN_IF_ERROR(SendAll(AsBytes(request), deadline));
+
+  // One byte at a time: what follows the answer is not for us to read.
+  std::string answer;
+  while (answer.find("\r\n\r\n") == std::string::npos) {
+    if (answer.size() == kMaxProxyAnswerBytes) {
+      return absl::UnavailableError("its answer to CONNECT does not end");
+    }
+    std::byte next[1];
+    CONSILIUM_RETURN_IF_ERROR(Receive(next, deadline).status());
+    answer.push_back(static_cast<char>(next[0]));
+  }
+  const std::string line = answer.substr(0, answer.find("\r\n"));
+  const size_t space = line.find(' ');
+  if (line.compare(0, 7, "HTTP/1.") != 0 || space == std::string::npos ||
+      line.size() <= space + 1 || line[space + 1] != '2') {
+    return absl::UnavailableError(
+        Cat("answers ", Quoted(line, 128), " to CONNECT ", target));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace consilium

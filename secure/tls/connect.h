@@ -1,0 +1,58 @@
+// A TCP connection with a deadline, straight or through an HTTP proxy.
+#ifndef CONSILIUM_SECURE_TLS_CONNECT_H_
+#define CONSILIUM_SECURE_TLS_CONNECT_H_
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "consilium/secure/proxy.h"
+
+namespace consilium {
+
+// Counts from construction, by a clock that does not jump.
+class Deadline {
+ public:
+  explicit Deadline(absl::Duration timeout);
+  int RemainingMillis() const;  // for poll(); 0 when it has passed
+
+ private:
+  std::chrono::steady_clock::time_point at_;
+};
+
+// A connected socket. One thread at a time.
+class Connection {
+ public:
+  // Name lookup is bounded by the system's resolver, all else by `deadline`.
+  // Errors: UNAVAILABLE, DEADLINE_EXCEEDED.
+  static absl::StatusOr<Connection> Open(
+      const HostPort& server, const std::optional<ProxyAddress>& proxy,
+      const Deadline& deadline);
+
+  Connection(Connection&& other) noexcept;
+  Connection& operator=(Connection&& other) noexcept;
+  ~Connection();
+
+  absl::Status SendAll(std::span<const std::byte> bytes,
+                       const Deadline& deadline);
+  // At least one byte; UNAVAILABLE when the peer has closed.
+  absl::StatusOr<size_t> Receive(std::span<std::byte> out,
+                                 const Deadline& deadline);
+
+ private:
+  explicit Connection(int fd) : fd_(fd) {}
+  static absl::StatusOr<Connection> Dial(const HostPort& server,
+                                         const Deadline& deadline);
+  absl::Status Tunnel(const HostPort& server, const ProxyAddress& proxy,
+                      const Deadline& deadline);
+  absl::Status Wait(short events, const Deadline& deadline);
+  int fd_ = -1;
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_SECURE_TLS_CONNECT_H_

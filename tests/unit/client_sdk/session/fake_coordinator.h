@@ -1,0 +1,160 @@
+// A coordinator in memory behind the Transport interface, with faults.
+//
+// It keeps what a real one keeps on disk across restarts, and remembers every
+// sealed chunk it ever saw, so that a test can tell whether a nonce met two
+// plaintexts. Every unary call and every chunk is a step, numbered from 1 in
+// the order of arrival; a fault hits one step.
+#ifndef CONSILIUM_TESTS_UNIT_CLIENT_SDK_SESSION_FAKE_COORDINATOR_H_
+#define CONSILIUM_TESTS_UNIT_CLIENT_SDK_SESSION_FAKE_COORDINATOR_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client_sdk/session/identity.h"
+#include "client_sdk/session/statements.h"
+#include "client_sdk/session/transport.h"
+#include "consilium/aggregation/layout.h"
+#include "consilium/base/mutex.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/seeded_random.h"
+
+namespace consilium::client::internal {
+
+enum class Fault {
+  kNone,
+  kRequestLost,  // nothing happened
+  kReplyLost,    // it happened, the caller hears nothing
+  kRestart,      // as kReplyLost, and chunks not acknowledged are gone
+};
+
+class FakeCoordinator {
+ public:
+  explicit FakeCoordinator(FakeClock* clock);
+
+  // Each session of a test gets its own end of the wire.
+  std::unique_ptr<Transport> NewTransport();
+
+  InstitutionIdentity Identity() const;
+  const Layout& layout() const { return layout_; }
+  const Sha256Digest& layout_digest() const { return layout_digest_; }
+
+  // What a fault hits: step `step`, counted from now.
+  void FailAt(int64_t step, Fault fault);
+  // As FailAt(step, fault), and from then on nothing gets through.
+  void FailForGoodAt(int64_t step, Fault fault);
+  void ClearFaults();
+  // Every step fails with UNAVAILABLE while on.
+  void SetUnreachable(bool on);
+  int64_t steps() const;
+
+  // Opens a round; the next WaitForWork offers it.
+  void OpenRound(uint64_t round, bool sealed = true);
+  TrainOffer Offer() const;
+  void Edit(const std::function<void(TrainOffer&)>& edit) { edit_ = edit; }
+  void Edit(const std::function<void(SignedReceipt&)>& edit) {
+    edit_receipt_ = edit;
+  }
+  void OfferEvaluation(EvaluateOffer offer);
+  Signature Sign(const VersionStatement& statement) const;
+
+  // The next BeginUpload (or, in_stream, the stream after so many chunks)
+  // answers with this.
+  void RefuseBegin(Refused refused, int times = 1);
+  void RefuseInStreamAfter(int chunks, Refused refused);
+  // Chunks between two acknowledgements.
+  void set_ack_every(int chunks) { ack_every_ = chunks; }
+  void set_window(uint64_t bytes) { window_ = bytes; }
+  // Streams take chunks and say nothing while on.
+  void SetMute(bool on);
+
+  std::map<Sha256Digest, std::string>& objects() { return objects_; }
+  // Download cuts the stream after so many bytes, once each.
+  std::deque<size_t>& cuts() { return cuts_; }
+  // Bytes that Download sent.
+  uint64_t downloaded() const { return downloaded_; }
+
+  // The committed payload of a round, opened; fails the test when none is.
+  std::string CommittedPayload(uint64_t round);
+  Manifest CommittedManifest(uint64_t round);
+  bool Committed(uint64_t round) const;
+  // Distinct sealed bytes ever seen under one (wrapped key, index).
+  bool NonceReused() const;
+  size_t uploads_seen() const;
+  uint64_t max_in_flight() const;
+  int commits(uint64_t round) const;
+  std::vector<std::string> log() const;
+
+ private:
+  friend class FakeTransport;
+  friend class FakeStream;
+
+  struct Upload {
+    Manifest manifest;
+    std::vector<std::string> chunks;
+    size_t durable = 0;
+  };
+  struct Round {
+    TrainOffer offer;
+    std::optional<Upload> live;
+    std::optional<Upload> committed;
+    std::optional<SignedReceipt> receipt;
+    int commits = 0;
+  };
+
+  Fault NextStep(std::string what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LoseUnsynced() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  BeginOutcome BeginLocked(const Manifest& manifest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  CommitOutcome CommitLocked(const std::string& upload_id,
+                             const Sha256Digest& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SignedReceipt ReceiptFor(const Upload& upload) const;
+  absl::StatusOr<std::string> Open(const Upload& upload) const;
+
+  FakeClock* const clock_;
+  SeededRandom random_;
+  const SigningKey signing_key_;
+  const X25519PrivateKey round_key_;
+  Layout layout_;
+  Sha256Digest layout_digest_;
+  std::map<Sha256Digest, std::string> objects_;
+  std::deque<size_t> cuts_;
+  uint64_t downloaded_ = 0;
+  std::function<void(TrainOffer&)> edit_;
+  std::function<void(SignedReceipt&)> edit_receipt_;
+  int ack_every_ = 2;
+  uint64_t window_ = uint64_t{32} << 20;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 1;  // streams of older ones are cut
+  std::map<int64_t, Fault> faults_ ABSL_GUARDED_BY(mutex_);
+  int64_t dead_after_ ABSL_GUARDED_BY(mutex_) = INT64_MAX;
+  int64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool unreachable_ ABSL_GUARDED_BY(mutex_) = false;
+  bool mute_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<uint64_t, Round> rounds_ ABSL_GUARDED_BY(mutex_);
+  uint64_t current_round_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<EvaluateOffer> evaluation_ ABSL_GUARDED_BY(mutex_);
+  uint64_t revision_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::deque<Refused> refuse_begin_ ABSL_GUARDED_BY(mutex_);
+  std::optional<std::pair<int, Refused>> refuse_in_stream_
+      ABSL_GUARDED_BY(mutex_);
+  std::map<std::pair<std::string, uint64_t>, std::set<std::string>> seen_
+      ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> upload_ids_ ABSL_GUARDED_BY(mutex_);
+  uint64_t max_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<std::string> log_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace consilium::client::internal
+
+#endif  // CONSILIUM_TESTS_UNIT_CLIENT_SDK_SESSION_FAKE_COORDINATOR_H_
