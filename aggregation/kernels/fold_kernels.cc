@@ -24,13 +24,18 @@ using F = hn::Rebind<float, D>;
 using I = hn::RebindToSigned<F>;
 using VD = hn::Vec<D>;
 
-// Contributors per pass: as many streams as the prefetchers follow. With more
-// of them, sums of kTile elements go through L1 between passes.
+// The order in which memory is walked decides the speed. Prefetchers follow
+// streams by the instruction that reads them, so one loop takes kRun elements
+// of one contribution, then of the next, with the sums in L1. Keeping sums in
+// registers instead and reading every contribution a few vectors at a time is
+// half as fast.
+constexpr size_t kRun = 128;
+// Beyond kDirect streams they lose track; then kGroup contributions at a time
+// are walked for a tile, whose sums stay in L2.
+constexpr size_t kDirect = 12;
 constexpr size_t kGroup = 8;
-constexpr size_t kTile = 1024;
-// Vectors summed at once. Fewer leave the adds, which wait for one another,
-// and the memory idle; more run out of registers.
-constexpr size_t kUnroll = 8;
+constexpr size_t kTile = 8192;
+static_assert(kTile % kRun == 0);
 
 constexpr int32_t kMagnitude = 0x7FFFFFFF;
 constexpr int32_t kLargestFinite = 0x7F7FFFFF;
@@ -76,66 +81,34 @@ HWY_INLINE void FinishOne(double sum, double denominator, const float* base,
   magnitude->scalar = std::max(magnitude->scalar, MagnitudeBits(*out));
 }
 
-// Adds kUnroll vectors of each contributor at `offset` to the sums.
-HWY_INLINE void AddContributors(const float* const* x, const double* w,
-                                size_t contributors, size_t offset, VD& a0,
-                                VD& a1, VD& a2, VD& a3, VD& a4, VD& a5, VD& a6,
-                                VD& a7) {
+// acc[i] = (from_zero ? 0 : acc[i]) + w * x[i].
+template <bool from_zero>
+HWY_INLINE void AddRun(double* HWY_RESTRICT acc, const float* HWY_RESTRICT x,
+                       double w, size_t n) {
   const D d;
-  const size_t n = hn::Lanes(d);
-  for (size_t c = 0; c < contributors; ++c) {
-    const float* HWY_RESTRICT p = x[c] + offset;
-    const VD weight = hn::Set(d, w[c]);
-    a0 = hn::Add(a0, hn::Mul(weight, Widen(p)));
-    a1 = hn::Add(a1, hn::Mul(weight, Widen(p + n)));
-    a2 = hn::Add(a2, hn::Mul(weight, Widen(p + 2 * n)));
-    a3 = hn::Add(a3, hn::Mul(weight, Widen(p + 3 * n)));
-    a4 = hn::Add(a4, hn::Mul(weight, Widen(p + 4 * n)));
-    a5 = hn::Add(a5, hn::Mul(weight, Widen(p + 5 * n)));
-    a6 = hn::Add(a6, hn::Mul(weight, Widen(p + 6 * n)));
-    a7 = hn::Add(a7, hn::Mul(weight, Widen(p + 7 * n)));
+  const VD weight = hn::Set(d, w);
+  size_t i = 0;
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
+    const VD before = from_zero ? hn::Zero(d) : hn::LoadU(d, acc + i);
+    hn::StoreU(hn::Add(before, hn::Mul(weight, Widen(x + i))), d, acc + i);
+  }
+  for (; i < n; ++i) {
+    acc[i] = (from_zero ? 0.0 : acc[i]) + w * static_cast<double>(x[i]);
   }
 }
 
-HWY_INLINE double AddContributorsOne(double sum, const float* const* x,
-                                     const double* w, size_t contributors,
-                                     size_t offset) {
-  for (size_t c = 0; c < contributors; ++c) {
-    sum += w[c] * static_cast<double>(x[c][offset]);
-  }
-  return sum;
-}
-
-// acc[i] += sum of w[c] * x[c][offset + i] over i < n.
+// acc[i] += sum of w[c] * x[c][offset + i] over i < n, for a tile.
 HWY_INLINE void AccumulateTile(double* HWY_RESTRICT acc, const float* const* x,
                                const double* w, size_t contributors,
                                size_t offset, size_t n) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  size_t i = 0;
-  for (; i + kUnroll * lanes <= n; i += kUnroll * lanes) {
-    double* const s = acc + i;
-    VD a0 = hn::LoadU(d, s);
-    VD a1 = hn::LoadU(d, s + lanes);
-    VD a2 = hn::LoadU(d, s + 2 * lanes);
-    VD a3 = hn::LoadU(d, s + 3 * lanes);
-    VD a4 = hn::LoadU(d, s + 4 * lanes);
-    VD a5 = hn::LoadU(d, s + 5 * lanes);
-    VD a6 = hn::LoadU(d, s + 6 * lanes);
-    VD a7 = hn::LoadU(d, s + 7 * lanes);
-    AddContributors(x, w, contributors, offset + i, a0, a1, a2, a3, a4, a5, a6,
-                    a7);
-    hn::StoreU(a0, d, s);
-    hn::StoreU(a1, d, s + lanes);
-    hn::StoreU(a2, d, s + 2 * lanes);
-    hn::StoreU(a3, d, s + 3 * lanes);
-    hn::StoreU(a4, d, s + 4 * lanes);
-    hn::StoreU(a5, d, s + 5 * lanes);
-    hn::StoreU(a6, d, s + 6 * lanes);
-    hn::StoreU(a7, d, s + 7 * lanes);
-  }
-  for (; i < n; ++i) {
-    acc[i] = AddContributorsOne(acc[i], x, w, contributors, offset + i);
+  for (size_t group = 0; group < contributors; group += kGroup) {
+    const size_t end = std::min(group + kGroup, contributors);
+    for (size_t at = 0; at < n; at += kRun) {
+      const size_t run = std::min(kRun, n - at);
+      for (size_t c = group; c < end; ++c) {
+        AddRun<false>(acc + at, x[c] + offset + at, w[c], run);
+      }
+    }
   }
 }
 
@@ -143,11 +116,7 @@ void WeightedAccumulate(double* HWY_RESTRICT acc, size_t n,
                         const float* const* x, const double* w,
                         size_t contributors) {
   for (size_t at = 0; at < n; at += kTile) {
-    const size_t tile = std::min(kTile, n - at);
-    for (size_t c = 0; c < contributors; c += kGroup) {
-      AccumulateTile(acc + at, x + c, w + c,
-                     std::min(kGroup, contributors - c), at, tile);
-    }
+    AccumulateTile(acc + at, x, w, contributors, at, std::min(kTile, n - at));
   }
 }
 
@@ -171,41 +140,25 @@ void Finish(const float* base, const double* acc, size_t n, double denominator,
   FinishRun(base, acc, n, denominator, out, &magnitude);
 }
 
-// For at most kGroup contributors: sums never leave the registers.
+// For 1 to kDirect contributors.
 HWY_INLINE void FoldDirect(float* values, size_t n, const float* const* x,
                            const double* w, size_t contributors,
                            double denominator, Magnitude* magnitude) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  const VD divisor = hn::Set(d, denominator);
-  size_t i = 0;
-  for (; i + kUnroll * lanes <= n; i += kUnroll * lanes) {
-    VD a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
-    VD a4 = a0, a5 = a0, a6 = a0, a7 = a0;
-    AddContributors(x, w, contributors, i, a0, a1, a2, a3, a4, a5, a6, a7);
-    const auto finish = [&](VD sum, float* v) HWY_ATTR {
-      FinishVector(sum, divisor, v, v, magnitude);
-    };
-    float* const v = values + i;
-    finish(a0, v);
-    finish(a1, v + lanes);
-    finish(a2, v + 2 * lanes);
-    finish(a3, v + 3 * lanes);
-    finish(a4, v + 4 * lanes);
-    finish(a5, v + 5 * lanes);
-    finish(a6, v + 6 * lanes);
-    finish(a7, v + 7 * lanes);
-  }
-  for (; i < n; ++i) {
-    const double sum = AddContributorsOne(0.0, x, w, contributors, i);
-    FinishOne(sum, denominator, values + i, values + i, magnitude);
+  alignas(64) double acc[kRun];
+  for (size_t at = 0; at < n; at += kRun) {
+    const size_t run = std::min(kRun, n - at);
+    AddRun<true>(acc, x[0] + at, w[0], run);
+    for (size_t c = 1; c < contributors; ++c) {
+      AddRun<false>(acc, x[c] + at, w[c], run);
+    }
+    FinishRun(values + at, acc, run, denominator, values + at, magnitude);
   }
 }
 
 bool FoldBlock(float* values, size_t n, const float* const* x, const double* w,
                size_t contributors, double denominator) {
   Magnitude magnitude;
-  if (contributors <= kGroup) {
+  if (contributors >= 1 && contributors <= kDirect) {
     FoldDirect(values, n, x, w, contributors, denominator, &magnitude);
     return magnitude.Finite();
   }
@@ -213,10 +166,7 @@ bool FoldBlock(float* values, size_t n, const float* const* x, const double* w,
   for (size_t at = 0; at < n; at += kTile) {
     const size_t tile = std::min(kTile, n - at);
     std::fill_n(acc, tile, 0.0);
-    for (size_t c = 0; c < contributors; c += kGroup) {
-      AccumulateTile(acc, x + c, w + c, std::min(kGroup, contributors - c), at,
-                     tile);
-    }
+    AccumulateTile(acc, x, w, contributors, at, tile);
     FinishRun(values + at, acc, tile, denominator, values + at, &magnitude);
   }
   return magnitude.Finite();

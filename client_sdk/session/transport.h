@@ -28,8 +28,6 @@
 // nothing.
 namespace consilium::client::internal {
 
-inline constexpr uint32_t kMinProtocol = 1;
-inline constexpr uint32_t kMaxProtocol = 1;
 
 // `timeout` bounds the whole call; infinite for streams, whose progress the
 // session watches.

@@ -49,8 +49,7 @@ absl::StatusOr<T> ParseNumber(
     const std::map<std::string, std::string>& metadata, std::string_view key) {
   const auto found = metadata.find(std::string(key));
   if (found == metadata.end()) {
-    return absl::InvalidArgumentError(
-        Cat("base model: no metadata key ", key));
+    return absl::InvalidArgumentError(Cat("base model: no metadata key ", key));
   }
   const std::string& text = found->second;
   T value{};
@@ -90,12 +89,11 @@ absl::Status CheckShape(const TableMoeShape& shape) {
                       Cat("at most experts, ", shape.experts));
   }
   if (!(shape.lora_alpha > 0) || !std::isfinite(shape.lora_alpha)) {
-    return absl::InvalidArgumentError(
-        Cat("model lora_alpha is ", shape.lora_alpha,
-            "; it must be above 0 and finite"));
+    return absl::InvalidArgumentError(Cat("model lora_alpha is ",
+                                          shape.lora_alpha,
+                                          "; it must be above 0 and finite"));
   }
-  const int64_t experts =
-      2 * shape.experts * shape.expert_width * shape.width;
+  const int64_t experts = 2 * shape.experts * shape.expert_width * shape.width;
   if (experts > kMaxElements) {
     return OutOfRange("experts * expert_width * width * 2", experts,
                       Cat("at most ", kMaxElements));
@@ -161,8 +159,7 @@ absl::StatusOr<std::string> WriteBaseModel(const BaseModel& model) {
   std::vector<TensorSpec> specs;
   for (size_t i = 0; i < expected.size(); ++i) {
     const NamedTensor& tensor = model.tensors[i];
-    if (tensor.name != expected[i].name ||
-        tensor.shape != expected[i].shape ||
+    if (tensor.name != expected[i].name || tensor.shape != expected[i].shape ||
         static_cast<int64_t>(tensor.values.size()) !=
             ElementsOf(tensor.shape)) {
       return absl::InvalidArgumentError(
@@ -217,9 +214,9 @@ absl::StatusOr<BaseModel> ParseBaseModel(std::span<const std::byte> file) {
         info->shape != tensor.shape) {
       return absl::InvalidArgumentError(
           Cat("base model: ", tensor.name, " is ",
-              info == nullptr ? std::string("missing")
-                              : Cat(DTypeName(info->dtype), " ",
-                                    ShapeText(info->shape)),
+              info == nullptr
+                  ? std::string("missing")
+                  : Cat(DTypeName(info->dtype), " ", ShapeText(info->shape)),
               "; it must be F32 ", ShapeText(tensor.shape)));
     }
     CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes,

@@ -15,8 +15,8 @@ ParameterSource SourceOf(std::span<const NamedTensor> tensors) {
   for (const NamedTensor& tensor : tensors) {
     by_name->emplace(tensor.name, &tensor);
   }
-  return [by_name = std::move(by_name)](std::string_view name)
-             -> absl::StatusOr<std::span<const float>> {
+  return [by_name = std::move(by_name)](
+             std::string_view name) -> absl::StatusOr<std::span<const float>> {
     const auto found = by_name->find(name);
     if (found == by_name->end()) {
       return absl::NotFoundError(Cat("no parameter ", Quoted(name)));

@@ -21,16 +21,14 @@ absl::Status CheckTable(const TableView& rows, const TableMoeShape& shape) {
   const size_t columns = static_cast<size_t>(rows.columns);
   if (rows.features.size() / columns != rows.labels.size() ||
       rows.features.size() % columns != 0) {
-    return absl::InvalidArgumentError(
-        Cat("table has ", rows.features.size(), " features; ",
-            rows.labels.size(), " labels of ", columns,
-            " columns need rows * columns"));
+    return absl::InvalidArgumentError(Cat(
+        "table has ", rows.features.size(), " features; ", rows.labels.size(),
+        " labels of ", columns, " columns need rows * columns"));
   }
   for (size_t i = 0; i < rows.features.size(); ++i) {
     if (!std::isfinite(rows.features[i])) {
       return absl::InvalidArgumentError(Cat("row ", i / columns, ", column ",
-                                            i % columns,
-                                            ": NaN or infinity"));
+                                            i % columns, ": NaN or infinity"));
     }
   }
   for (size_t i = 0; i < rows.labels.size(); ++i) {

@@ -23,8 +23,8 @@ at::Tensor Scale(const FrozenTable& frozen, const at::Tensor& features) {
 
 at::Tensor ToTensor(std::span<const float> values,
                     std::span<const int64_t> shape, const at::Device& device) {
-  at::Tensor tensor = at::empty(
-      at::IntArrayRef(shape.data(), shape.size()), at::kFloat);
+  at::Tensor tensor =
+      at::empty(at::IntArrayRef(shape.data(), shape.size()), at::kFloat);
   std::memcpy(tensor.mutable_data_ptr<float>(), values.data(),
               values.size_bytes());
   return tensor.to(device);
@@ -124,16 +124,15 @@ std::vector<NamedTensor> AdapterTable::ToSlots(
         tensor = router;
         break;
     }
-    slots.push_back({std::move(slot.name), std::move(slot.shape),
-                     ToVector(tensor)});
+    slots.push_back(
+        {std::move(slot.name), std::move(slot.shape), ToVector(tensor)});
   }
   return slots;
 }
 
 TableForward Forward(const TableMoeShape& shape, const FrozenTable& frozen,
                      const AdapterTable& adapter, const at::Tensor& features) {
-  const double scale =
-      shape.lora_alpha / static_cast<double>(shape.lora_rank);
+  const double scale = shape.lora_alpha / static_cast<double>(shape.lora_rank);
   at::Tensor h = Scale(frozen, features);
   for (size_t i = 0; i < 2; ++i) {
     const at::Tensor low = at::matmul(h, adapter.lora_a[i].t());
@@ -162,8 +161,7 @@ TableForward Forward(const TableMoeShape& shape, const FrozenTable& frozen,
   const at::Tensor share =
       out.chosen.mean(0) / static_cast<double>(shape.top_k);
   const at::Tensor f = mean_p + (share - mean_p).detach();
-  out.balance =
-      (f * static_cast<double>(shape.experts) - 1).square().sum();
+  out.balance = (f * static_cast<double>(shape.experts) - 1).square().sum();
   return out;
 }
 

@@ -102,8 +102,7 @@ class AdamW {
 };
 
 void ClipGradients(const std::vector<at::Tensor>& gradients, double norm) {
-  const at::Tensor total =
-      at::stack(at::_foreach_norm(gradients, 2)).norm();
+  const at::Tensor total = at::stack(at::_foreach_norm(gradients, 2)).norm();
   at::_foreach_mul_(gradients, (norm / (total + 1e-6)).clamp_max(1.0));
 }
 
@@ -119,9 +118,9 @@ std::vector<at::Tensor> GradientsOf(const at::Tensor& loss,
 std::vector<at::Tensor> AsLeaves(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> leaves;
   for (const at::Tensor& tensor : tensors) {
-    leaves.push_back(
-        tensor.detach().clone(at::MemoryFormat::Contiguous)
-            .set_requires_grad(true));
+    leaves.push_back(tensor.detach()
+                         .clone(at::MemoryFormat::Contiguous)
+                         .set_requires_grad(true));
   }
   return leaves;
 }
@@ -237,16 +236,15 @@ absl::StatusOr<TrainResult> TableMoeTrainer::Impl::Train(
   SplitMixRandom random(options.seed);
   std::vector<int64_t> order(rows.labels.size());
   std::iota(order.begin(), order.end(), int64_t{0});
-  at::Tensor routed =
-      at::zeros({shape_.experts}, at::TensorOptions(device_).dtype(at::kDouble));
+  at::Tensor routed = at::zeros({shape_.experts},
+                                at::TensorOptions(device_).dtype(at::kDouble));
 
   TrainResult result;
   double rate = options.learning_rate;
   for (int64_t epoch = 1; epoch <= options.epochs; ++epoch) {
     Shuffle(random, std::span(order));
     at::Tensor shuffled = at::empty({count}, at::kLong);
-    std::copy(order.begin(), order.end(),
-              shuffled.mutable_data_ptr<int64_t>());
+    std::copy(order.begin(), order.end(), shuffled.mutable_data_ptr<int64_t>());
     shuffled = shuffled.to(device_);
     // Read once per epoch: each read waits for the device.
     at::Tensor loss = at::zeros({}, routed.options());
@@ -258,8 +256,7 @@ absl::StatusOr<TrainResult> TableMoeTrainer::Impl::Train(
       const at::Tensor labels = table.labels.index_select(0, batch);
       const TableForward forward = Forward(
           shape_, frozen_, adapter, table.features.index_select(0, batch));
-      const at::Tensor entropy =
-          at::cross_entropy_loss(forward.scores, labels);
+      const at::Tensor entropy = at::cross_entropy_loss(forward.scores, labels);
       const std::vector<at::Tensor> gradients = GradientsOf(
           entropy + options.balance_alpha * forward.balance, leaves);
 
@@ -333,9 +330,9 @@ absl::StatusOr<TableEvaluation> TableMoeTrainer::Impl::Evaluate(
   for (int64_t begin = 0; begin < count; begin += kEvaluationRows) {
     const int64_t end = std::min(count, begin + kEvaluationRows);
     const at::Tensor labels = table.labels.slice(0, begin, end);
-    const at::Tensor scores = Forward(shape_, frozen_, adapter,
-                                      table.features.slice(0, begin, end))
-                                  .scores.to(at::kDouble);
+    const at::Tensor scores =
+        Forward(shape_, frozen_, adapter, table.features.slice(0, begin, end))
+            .scores.to(at::kDouble);
     loss += at::cross_entropy_loss(scores, labels, {}, at::Reduction::Sum)
                 .item<double>();
     correct += CountCorrect(scores, labels).item<double>();
@@ -372,8 +369,7 @@ absl::StatusOr<PretrainedTable> TableMoeTrainer::Pretrain(
     at::set_num_threads(1);
     SplitMixRandom random(options.seed);
     BaseModel model{shape, FrozenTensors(shape)};
-    FillScaling(public_slice, model.tensors[0].values,
-                model.tensors[1].values);
+    FillScaling(public_slice, model.tensors[0].values, model.tensors[1].values);
     for (size_t i = 2; i < model.tensors.size(); ++i) {
       NamedTensor& tensor = model.tensors[i];
       const bool bias = tensor.shape.size() == 1;
@@ -420,8 +416,7 @@ absl::StatusOr<std::unique_ptr<TableMoeTrainer>> TableMoeTrainer::Create(
     std::span<const std::byte> base_model, const TrainerOptions& options) {
   CONSILIUM_RETURN_IF_ERROR(CheckRanges(
       {{"threads", static_cast<double>(options.threads), 1, 1024}}));
-  CONSILIUM_ASSIGN_OR_RETURN(const BaseModel model,
-                             ParseBaseModel(base_model));
+  CONSILIUM_ASSIGN_OR_RETURN(const BaseModel model, ParseBaseModel(base_model));
   return Guarded([&]() -> absl::StatusOr<std::unique_ptr<TableMoeTrainer>> {
     CONSILIUM_ASSIGN_OR_RETURN(const at::Device device,
                                ChooseDevice(options.device));

@@ -32,8 +32,8 @@ size_t Distance(std::string_view a, std::string_view b) {
     size_t diagonal = std::exchange(row[0], i);
     for (size_t j = 1; j <= b.size(); ++j) {
       const size_t changed = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(
-          row[j], std::min({changed, row[j] + 1, row[j - 1] + 1}));
+      diagonal = std::exchange(row[j],
+                               std::min({changed, row[j] + 1, row[j - 1] + 1}));
     }
   }
   return row[b.size()];
@@ -58,12 +58,11 @@ std::string Dotted(std::string_view section, std::string_view key) {
 
 // A key as text from the file, which may hold anything.
 std::string ShowKey(std::string_view name) {
-  const bool plain =
-      !name.empty() && name.size() <= 64 &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) || c == '_' ||
-               c == '-' || c == '.';
-      });
+  const bool plain = !name.empty() && name.size() <= 64 &&
+                     std::all_of(name.begin(), name.end(), [](char c) {
+                       return std::isalnum(static_cast<unsigned char>(c)) ||
+                              c == '_' || c == '-' || c == '.';
+                     });
   return plain ? std::string(name) : Quoted(name);
 }
 
@@ -96,8 +95,8 @@ class Reader {
     Mistake(node.source().begin.line, std::move(text));
   }
   void Mistake(uint32_t line, std::string text) {
-    mistakes_.emplace(line, line > 0 ? Cat("line ", line, ": ", text)
-                                     : std::move(text));
+    mistakes_.emplace(
+        line, line > 0 ? Cat("line ", line, ": ", text) : std::move(text));
   }
 
   absl::Status Status() const {
@@ -205,13 +204,6 @@ absl::StatusOr<CoordinatorConfig> LoadConfig(const std::string& path) {
 
 absl::Status ValidateConfig(const CoordinatorConfig& c) {
   CONSILIUM_RETURN_IF_ERROR(Annotate(ValidateRoundConfig(c.rounds), "rounds"));
-  if (c.limits.upload_window_bytes < c.limits.max_chunk_bytes) {
-    return absl::InvalidArgumentError(
-        Cat("limits.upload_window_bytes is ",
-            FormatBytes(static_cast<uint64_t>(c.limits.upload_window_bytes)),
-            ", must be at least limits.max_chunk_bytes, ",
-            FormatBytes(static_cast<uint64_t>(c.limits.max_chunk_bytes))));
-  }
   if (c.storage.max_spool_bytes != 0 &&
       c.storage.max_spool_bytes < c.storage.max_update_bytes) {
     return absl::InvalidArgumentError(
@@ -220,9 +212,9 @@ absl::Status ValidateConfig(const CoordinatorConfig& c) {
             ", must be 0 or at least storage.max_update_bytes, ",
             FormatBytes(static_cast<uint64_t>(c.storage.max_update_bytes))));
   }
-  const absl::Duration shortest = std::min(
-      {c.certificates.institution_lifetime, c.certificates.operator_lifetime,
-       c.certificates.server_lifetime});
+  const absl::Duration shortest = std::min({c.certificates.institution_lifetime,
+                                            c.certificates.operator_lifetime,
+                                            c.certificates.server_lifetime});
   if (c.certificates.renew_before >= shortest) {
     return absl::InvalidArgumentError(
         Cat("certificates.renew_before is ",

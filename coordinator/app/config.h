@@ -43,7 +43,6 @@ struct CoordinatorConfig {
     std::string issuing_ca = "identity/issuing-ca.pem";
     std::string issuing_key = "identity/issuing-ca.key";
     std::string signing_key = "identity/signing.key";
-    std::string signing_public_key = "identity/signing.pub";
     absl::Duration reload_interval = absl::Minutes(1);  // 0: SIGHUP only
     bool operator==(const Tls&) const = default;
   } tls;
@@ -70,7 +69,6 @@ struct CoordinatorConfig {
     int64_t max_connections = 4096;
     int64_t max_streams_per_institution = 4;
     int64_t max_uploads = 256;
-    int64_t max_chunk_bytes = int64_t{1} << 20;
     int64_t upload_window_bytes = int64_t{8} << 20;
     int64_t max_metadata_bytes = 1'032'224;
     int64_t max_metrics = 1024;

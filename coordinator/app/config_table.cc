@@ -8,7 +8,22 @@
 namespace consilium {
 namespace {
 
-using namespace config_internal;  // NOLINT: the kinds of values
+using config_internal::EmitBytes;
+using config_internal::EmitDuration;
+using config_internal::EmitNumber;
+using config_internal::EmitText;
+using config_internal::MakeKey;
+using config_internal::ReadAddress;
+using config_internal::ReadBool;
+using config_internal::ReadBytes;
+using config_internal::ReadCount;
+using config_internal::ReadDuration;
+using config_internal::ReadMetricName;
+using config_internal::ReadName;
+using config_internal::ReadNumber;
+using config_internal::ReadPath;
+using config_internal::ReadText;
+using config_internal::WrongType;
 
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
@@ -22,7 +37,8 @@ const absl::Duration kYear = RoundLimits().max_wait;
 const absl::Duration kForever = absl::InfiniteDuration();
 
 // The field of a configuration, const or not.
-#define AT(field) [](auto& c) -> auto& { return c.field; }
+#define AT(field) \
+  [](auto& c) -> auto& { return c.field; }
 
 template <typename At>
 ConfigKey Count(const char* section, const char* name, At at, int64_t low,
@@ -104,230 +120,256 @@ absl::StatusOr<bool> ParseOnOff(std::string_view word) {
 using Keys = std::vector<ConfigKey>;
 
 void AddPlaces(Keys& k) {
-  k.push_back(Text("federation", "name", AT(federation.name), ReadName,
+  k.push_back(Text(
+      "federation", "name", AT(federation.name), ReadName,
       "Name of the federation; part of every identity in its certificates."));
 
   const char* s = "listen";
-  k.push_back(Address(s, "address", AT(listen.address), false,
-      "Where institutions and operators connect, with mutual TLS."));
-  k.push_back(Address(s, "enrollment_address", AT(listen.enrollment_address),
-      true,
-      "Where a new institution enrols; only the server shows a certificate. "
-      "Empty: no enrolment."));
-  k.push_back(Address(s, "metrics_address", AT(listen.metrics_address), true,
-      "Plain HTTP for /metrics, /healthz and /readyz. It is not "
-      "authenticated: keep it on a private address. Empty: off."));
-  k.push_back(Address(s, "advertised_address", AT(listen.advertised_address),
-      true,
+  k.push_back(
+      Address(s, "address", AT(listen.address), false,
+              "Where institutions and operators connect, with mutual TLS."));
+  k.push_back(Address(
+      s, "enrollment_address", AT(listen.enrollment_address), false,
+      "Where a new institution enrols; only the server shows a certificate."));
+  k.push_back(
+      Address(s, "metrics_address", AT(listen.metrics_address), true,
+              "Plain HTTP for /metrics, /healthz and /readyz. It is not "
+              "authenticated: keep it on a private address. Empty: off."));
+  k.push_back(Address(
+      s, "advertised_address", AT(listen.advertised_address), true,
       "The address institutions are told at enrolment, where it differs from "
       "the one above (name translation, load balancer)."));
 
   s = "tls";
-  k.push_back(Path(s, "server_certificate", AT(tls.server_certificate),
-      "Server certificate with its chain. Relative paths count from the "
-      "folder of this file."));
-  k.push_back(Path(s, "server_key", AT(tls.server_key),
-      "Its private key, mode 0600."));
+  k.push_back(
+      Path(s, "server_certificate", AT(tls.server_certificate),
+           "Server certificate with its chain. Relative paths count from the "
+           "folder of this file."));
+  k.push_back(
+      Path(s, "server_key", AT(tls.server_key), "Its private key, mode 0600."));
   k.push_back(Path(s, "root_ca", AT(tls.root_ca),
-      "Root of trust for clients and server."));
+                   "Root of trust for clients and server."));
   k.push_back(Path(s, "issuing_ca", AT(tls.issuing_ca),
-      "Certificate that signs institutions and operators."));
+                   "Certificate that signs institutions and operators."));
   k.push_back(Path(s, "issuing_key", AT(tls.issuing_key),
-      "Its private key, mode 0600."));
-  k.push_back(Path(s, "signing_key", AT(tls.signing_key),
+                   "Its private key, mode 0600."));
+  k.push_back(Path(
+      s, "signing_key", AT(tls.signing_key),
       "Ed25519 key that signs round keys, receipts and versions, mode 0600."));
-  k.push_back(Path(s, "signing_public_key", AT(tls.signing_public_key),
-      "Its public half, which institutions pin."));
-  k.push_back(Span(s, "reload_interval", AT(tls.reload_interval), kZero, kDay,
-      "How often the certificate files are looked at for changes. 0: only "
-      "upon SIGHUP."));
+  k.push_back(
+      Span(s, "reload_interval", AT(tls.reload_interval), kZero, kDay,
+           "How often the certificate files are looked at for changes. 0: only "
+           "upon SIGHUP."));
 
   s = "storage";
   k.push_back(Path(s, "data_dir", AT(storage.data_dir),
-      "Database, versions and spool."));
-  k.push_back(Path(s, "storage_key", AT(storage.storage_key),
+                   "Database, versions and spool."));
+  k.push_back(Path(
+      s, "storage_key", AT(storage.storage_key),
       "Key that wraps the rounds' private keys, mode 0600. Keep it outside "
       "data_dir and outside its backups."));
   k.push_back(Bytes(s, "max_update_bytes", AT(storage.max_update_bytes), kKiB,
-      kMaxBytes, "Largest update an institution may upload."));
-  k.push_back(Bytes(s, "max_spool_bytes", AT(storage.max_spool_bytes), 0,
-      kMaxBytes,
+                    kMaxBytes, "Largest update an institution may upload."));
+  k.push_back(Bytes(
+      s, "max_spool_bytes", AT(storage.max_spool_bytes), 0, kMaxBytes,
       "All uploads on disk together, reservations included. 0: as much as "
       "the disk has."));
   k.push_back(Bytes(s, "min_free_bytes", AT(storage.min_free_bytes), 0,
-      kMaxBytes, "Space on the disk that admission leaves alone."));
-  k.push_back(Span(s, "spool_retention", AT(storage.spool_retention), kZero,
-      kYear,
+                    kMaxBytes,
+                    "Space on the disk that admission leaves alone."));
+  k.push_back(Span(
+      s, "spool_retention", AT(storage.spool_retention), kZero, kYear,
       "How long uploads and round keys are kept after their round has ended. "
       "Until then it can be replayed; then the key is destroyed."));
   k.push_back(Count(s, "version_retention", AT(storage.version_retention), 1,
-      1'000'000, "Newest versions whose parameters are kept."));
+                    1'000'000, "Newest versions whose parameters are kept."));
   k.push_back(Span(s, "retention_interval", AT(storage.retention_interval),
-      kSecond, kDay, "How often the two rules above are applied."));
+                   kSecond, kDay,
+                   "How often the two rules above are applied."));
   k.push_back(Count(s, "reader_connections", AT(storage.reader_connections), 1,
-      64, "Database connections for reading."));
+                    64, "Database connections for reading."));
 }
 
 void AddRounds(Keys& k) {
   const RoundLimits limits;
   const char* s = "rounds";
   k.push_back(Count(s, "quorum", AT(rounds.quorum), 1, limits.max_members,
-      "Contributions without which a round fails."));
-  k.push_back(Count(s, "target", AT(rounds.target), 0, limits.max_members,
+                    "Contributions without which a round fails."));
+  k.push_back(Count(
+      s, "target", AT(rounds.target), 0, limits.max_members,
       "Contributions at which a round closes without waiting for the rest. "
       "0: everybody invited."));
-  k.push_back(Count(s, "over_selection", AT(rounds.over_selection), 0,
-      limits.max_members,
+  k.push_back(Count(
+      s, "over_selection", AT(rounds.over_selection), 0, limits.max_members,
       "Institutions invited beyond the target. Without a target all active "
       "ones are invited."));
-  k.push_back(Span(s, "deadline", AT(rounds.deadline), kSecond, kYear,
-      "From the opening of a round until uploads must have begun."));
-  k.push_back(Span(s, "grace", AT(rounds.grace), kZero, kYear,
+  k.push_back(
+      Span(s, "deadline", AT(rounds.deadline), kSecond, kYear,
+           "From the opening of a round until uploads must have begun."));
+  k.push_back(Span(
+      s, "grace", AT(rounds.grace), kZero, kYear,
       "After the deadline, for uploads that have begun; also what is left at "
       "least after a restart of the coordinator."));
-  k.push_back(Span(s, "wait_after_quorum", AT(rounds.wait_after_quorum), kZero,
-      kForever,
+  k.push_back(Span(
+      s, "wait_after_quorum", AT(rounds.wait_after_quorum), kZero, kForever,
       "Once the quorum is there, how long to wait for the rest at most."));
   k.push_back(Count(s, "minimum_examples", AT(rounds.minimum_examples), 1,
-      limits.max_examples, "A contribution with fewer examples is refused."));
-  k.push_back(Count(s, "minimum_group_contributors",
-      AT(rounds.minimum_group_contributors), 1, limits.max_members,
-      "A release group with fewer contributors keeps its value."));
+                    limits.max_examples,
+                    "A contribution with fewer examples is refused."));
+  k.push_back(
+      Count(s, "minimum_group_contributors",
+            AT(rounds.minimum_group_contributors), 1, limits.max_members,
+            "A release group with fewer contributors keeps its value."));
   k.push_back(Number(s, "maximum_weight", AT(rounds.maximum_weight), 1.0,
-      static_cast<double>(limits.max_examples),
-      "Most examples that one contribution may claim (W_max)."));
-  k.push_back(Number(s, "maximum_norm", AT(rounds.maximum_norm), 0.0, 1e30,
-      "L2 norm above which an update is quarantined. 0: no limit."));
+                     static_cast<double>(limits.max_examples),
+                     "Most examples that one contribution may claim (W_max)."));
+  k.push_back(
+      Number(s, "maximum_norm", AT(rounds.maximum_norm), 0.0, 1e30,
+             "L2 norm above which an update is quarantined. 0: no limit."));
   k.push_back(Span(s, "fold_timeout", AT(rounds.fold_timeout), kSecond, kYear,
-      "A fold that takes longer fails the round."));
-  k.push_back(Count(s, "fold_attempts", AT(rounds.fold_attempts), 1, 100,
-      "How often a fold is tried that fails for a passing reason."));
+                   "A fold that takes longer fails the round."));
+  k.push_back(
+      Count(s, "fold_attempts", AT(rounds.fold_attempts), 1, 100,
+            "How often a fold is tried that fails for a passing reason."));
   k.push_back(Span(s, "fold_retry_delay", AT(rounds.fold_retry_delay),
-      absl::Milliseconds(1), absl::Hours(1),
-      "Pause before the second try; it doubles each time."));
-  k.push_back(Choice(s, "promotion", AT(rounds.promotion), ParsePromotion,
-      PromotionName,
+                   absl::Milliseconds(1), absl::Hours(1),
+                   "Pause before the second try; it doubles each time."));
+  k.push_back(Choice(
+      s, "promotion", AT(rounds.promotion), ParsePromotion, PromotionName,
       "\"after_evaluation\": a version is served once it has passed. "
       "\"immediate\": at once, while its evaluation overlaps the next round."));
-  k.push_back(Span(s, "failure_pause", AT(failure_pause), kZero, kDay,
+  k.push_back(Span(
+      s, "failure_pause", AT(failure_pause), kZero, kDay,
       "After a failed round, before a continuous schedule begins the next."));
 
   s = "rounds.evaluation";
-  k.push_back(Bool(s, "enabled", AT(rounds.evaluation.enabled),
+  k.push_back(Bool(
+      s, "enabled", AT(rounds.evaluation.enabled),
       "Institutions evaluate each candidate on their own validation data."));
   k.push_back(Count(s, "quorum", AT(rounds.evaluation.quorum), 1,
-      limits.max_members, "Reports without which there is no verdict."));
+                    limits.max_members,
+                    "Reports without which there is no verdict."));
   k.push_back(Span(s, "deadline", AT(rounds.evaluation.deadline), kSecond,
-      kYear, "How long to wait for reports."));
-  k.push_back(Choice(s, "without_quorum", AT(rounds.evaluation.without_quorum),
+                   kYear, "How long to wait for reports."));
+  k.push_back(Choice(
+      s, "without_quorum", AT(rounds.evaluation.without_quorum),
       ParseWithoutQuorum, WithoutQuorumName,
       "What becomes of a candidate without enough reports: \"reject\" or "
       "\"promote\"."));
-  k.push_back(Choice(s, "on_regression", AT(rounds.evaluation.on_regression),
-      ParseOnRegression, OnRegressionName,
-      "What to do when a version promoted at once turns out worse: "
-      "\"roll_back\" or \"alert\"."));
+  k.push_back(
+      Choice(s, "on_regression", AT(rounds.evaluation.on_regression),
+             ParseOnRegression, OnRegressionName,
+             "What to do when a version promoted at once turns out worse: "
+             "\"roll_back\" or \"alert\"."));
 
   s = "rounds.evaluation.rule";
-  k.push_back(Text(s, "metric", AT(rounds.evaluation.rule.metric),
-      ReadMetricName,
+  k.push_back(Text(
+      s, "metric", AT(rounds.evaluation.rule.metric), ReadMetricName,
       "Metric whose mean decides, such as \"loss\". Empty: every candidate "
       "passes."));
   k.push_back(Bool(s, "higher_is_better",
-      AT(rounds.evaluation.rule.higher_is_better),
-      "True for an accuracy, false for a loss."));
+                   AT(rounds.evaluation.rule.higher_is_better),
+                   "True for an accuracy, false for a loss."));
   k.push_back(Number(s, "tolerance", AT(rounds.evaluation.rule.tolerance), 0.0,
-      1e30, "How much worse than its base a candidate may be."));
+                     1e30, "How much worse than its base a candidate may be."));
 }
 
 void AddLimits(Keys& k) {
   const char* s = "limits";
   k.push_back(Count(s, "max_connections", AT(limits.max_connections), 1,
-      1'000'000, "Connections served at once."));
+                    1'000'000, "Connections served at once."));
   k.push_back(Count(s, "max_streams_per_institution",
-      AT(limits.max_streams_per_institution), 1, 1000,
-      "Streams that one institution may have open."));
-  k.push_back(Count(s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
+                    AT(limits.max_streams_per_institution), 1, 1000,
+                    "Streams that one institution may have open."));
+  k.push_back(Count(
+      s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
       "Uploads in progress at once; further ones are told to come back."));
-  k.push_back(Bytes(s, "max_chunk_bytes", AT(limits.max_chunk_bytes), 64 * kKiB,
-      kMiB, "Largest sealed chunk of an upload."));
-  k.push_back(Bytes(s, "upload_window_bytes", AT(limits.upload_window_bytes),
-      64 * kKiB, kGiB,
+  k.push_back(Bytes(
+      s, "upload_window_bytes", AT(limits.upload_window_bytes), kMiB, kGiB,
       "Bytes of one upload that may be under way without an acknowledgement."));
-  k.push_back(Bytes(s, "max_metadata_bytes", AT(limits.max_metadata_bytes),
-      kKiB, 1'032'224,
+  k.push_back(Bytes(
+      s, "max_metadata_bytes", AT(limits.max_metadata_bytes), kKiB, 1'032'224,
       "Token counts and metrics of one contribution; they fit one chunk."));
   k.push_back(Count(s, "max_metrics", AT(limits.max_metrics), 0, 100'000,
-      "Metrics of one contribution."));
-  k.push_back(Count(s, "max_tokens", AT(limits.max_tokens), 1,
-      int64_t{1} << 50,
+                    "Metrics of one contribution."));
+  k.push_back(Count(
+      s, "max_tokens", AT(limits.max_tokens), 1, int64_t{1} << 50,
       "Most routed tokens that one contribution may claim for an expert."));
   k.push_back(Count(s, "max_layout_slots", AT(limits.max_layout_slots), 1,
-      int64_t{1} << 24, "Tensors of an adapter."));
+                    int64_t{1} << 24, "Tensors of an adapter."));
   k.push_back(Bytes(s, "max_layout_bytes", AT(limits.max_layout_bytes), kKiB,
-      kGiB, "Text of a layout."));
+                    kGiB, "Text of a layout."));
   k.push_back(Bytes(s, "max_control_bytes", AT(limits.max_control_bytes),
-      64 * kKiB, 64 * kMiB, "Any message that is not part of a transfer."));
-  k.push_back(Span(s, "long_poll_timeout", AT(limits.long_poll_timeout),
-      kSecond, absl::Minutes(10),
-      "An institution that waits for work is answered after this at the "
-      "latest, and asks again."));
-  k.push_back(Span(s, "upload_idle_timeout", AT(limits.upload_idle_timeout),
-      kSecond, kDay,
+                    64 * kKiB, 64 * kMiB,
+                    "Any message that is not part of a transfer."));
+  k.push_back(
+      Span(s, "long_poll_timeout", AT(limits.long_poll_timeout), kSecond,
+           absl::Minutes(10),
+           "An institution that waits for work is answered after this at the "
+           "latest, and asks again."));
+  k.push_back(Span(
+      s, "upload_idle_timeout", AT(limits.upload_idle_timeout), kSecond, kDay,
       "An upload stream without a chunk for this long is closed; the upload "
       "can be resumed."));
   k.push_back(Span(s, "progress_period", AT(limits.progress_period),
-      absl::Milliseconds(100), absl::Hours(1),
-      "How often institutions report their progress."));
-  k.push_back(Span(s, "connected_for", AT(limits.connected_for), kSecond, kDay,
+                   absl::Milliseconds(100), absl::Hours(1),
+                   "How often institutions report their progress."));
+  k.push_back(Span(
+      s, "connected_for", AT(limits.connected_for), kSecond, kDay,
       "An institution counts as connected for this long after its last call."));
 }
 
 void AddServices(Keys& k) {
   const char* s = "keepalive";
-  k.push_back(Span(s, "ping_interval", AT(keepalive.ping_interval), kSecond,
-      kDay, "Quiet time after which a connection is pinged, so that no NAT "
-      "forgets it."));
+  k.push_back(
+      Span(s, "ping_interval", AT(keepalive.ping_interval), kSecond, kDay,
+           "Quiet time after which a connection is pinged, so that no NAT "
+           "forgets it."));
   k.push_back(Span(s, "ping_timeout", AT(keepalive.ping_timeout), kSecond, kDay,
-      "A ping not answered for this long ends the connection."));
+                   "A ping not answered for this long ends the connection."));
   k.push_back(Span(s, "minimum_client_interval",
-      AT(keepalive.minimum_client_interval), kZero, kDay,
-      "Clients that ping more often are disconnected."));
+                   AT(keepalive.minimum_client_interval), kZero, kDay,
+                   "Clients that ping more often are disconnected."));
 
-  k.push_back(Choice("sealing", "mode", AT(sealing), ParseOnOff, OnOffName,
+  k.push_back(Choice(
+      "sealing", "mode", AT(sealing), ParseOnOff, OnOffName,
       "\"on\": chunks are encrypted to the round's key on top of TLS, so that "
-      "the disk sees ciphertext only. \"off\": the spool holds plain updates."));
+      "the disk sees ciphertext only. \"off\": the spool holds plain "
+      "updates."));
 
   s = "workers";
   k.push_back(Count(s, "fold_threads", AT(workers.fold_threads), 1, 256,
-      "Threads of a fold. The result does not depend on it."));
+                    "Threads of a fold. The result does not depend on it."));
   k.push_back(Count(s, "ingest_threads", AT(workers.ingest_threads), 1, 256,
-      "Threads that check and store chunks."));
+                    "Threads that check and store chunks."));
   k.push_back(Count(s, "sync_threads", AT(workers.sync_threads), 1, 64,
-      "Threads that make uploads durable."));
+                    "Threads that make uploads durable."));
 
   s = "log";
   k.push_back(Choice(s, "level", AT(log.level), ParseLogLevel, LogLevelName,
-      "\"debug\", \"info\", \"warn\" or \"error\"."));
-  k.push_back(Choice(s, "format", AT(log.format), ParseLogFormat,
-      LogFormatName, "\"text\" or \"json\" (one object per line)."));
-  k.push_back(Text(s, "file", AT(log.file), ReadText,
-      "File to append to; SIGHUP opens it anew. Empty: standard error."));
+                     "\"debug\", \"info\", \"warn\" or \"error\"."));
+  k.push_back(Choice(s, "format", AT(log.format), ParseLogFormat, LogFormatName,
+                     "\"text\" or \"json\" (one object per line)."));
+  k.push_back(
+      Text(s, "file", AT(log.file), ReadText,
+           "File to append to; SIGHUP opens it anew. Empty: standard error."));
 
   s = "certificates";
   k.push_back(Span(s, "institution_lifetime",
-      AT(certificates.institution_lifetime), absl::Hours(1), 10 * kYear,
-      "Validity of an institution's certificate."));
+                   AT(certificates.institution_lifetime), absl::Hours(1),
+                   10 * kYear, "Validity of an institution's certificate."));
   k.push_back(Span(s, "operator_lifetime", AT(certificates.operator_lifetime),
-      absl::Hours(1), 10 * kYear, "Validity of an operator's certificate."));
+                   absl::Hours(1), 10 * kYear,
+                   "Validity of an operator's certificate."));
   k.push_back(Span(s, "server_lifetime", AT(certificates.server_lifetime),
-      absl::Hours(1), 10 * kYear, "Validity of the server certificate."));
+                   absl::Hours(1), 10 * kYear,
+                   "Validity of the server certificate."));
   k.push_back(Span(s, "renew_before", AT(certificates.renew_before), kZero,
-      10 * kYear, "Renewal is due this long before the end."));
+                   10 * kYear, "Renewal is due this long before the end."));
 
   k.push_back(Span("enrollment", "token_lifetime",
-      AT(enrollment.token_lifetime), absl::Minutes(1), kYear,
-      "How long an enrolment token can be used, once."));
+                   AT(enrollment.token_lifetime), absl::Minutes(1), kYear,
+                   "How long an enrolment token can be used, once."));
 }
 
 #undef AT
@@ -345,8 +387,9 @@ const std::vector<ConfigSection>& ConfigSections() {
        "says nothing else."},
       {"rounds.evaluation", ""},
       {"rounds.evaluation.rule", ""},
-      {"limits", "What a peer may ask for. Each is answered with an error that "
-                 "names it."},
+      {"limits",
+       "What a peer may ask for. Each is answered with an error that "
+       "names it."},
       {"keepalive", ""},
       {"sealing", ""},
       {"workers", ""},
@@ -370,11 +413,9 @@ const std::vector<ConfigKey>& ConfigKeys() {
 }
 
 std::vector<std::string*> ConfigPaths(CoordinatorConfig& c) {
-  return {&c.tls.server_certificate, &c.tls.server_key,
-          &c.tls.root_ca,            &c.tls.issuing_ca,
-          &c.tls.issuing_key,        &c.tls.signing_key,
-          &c.tls.signing_public_key, &c.storage.data_dir,
-          &c.storage.storage_key,    &c.log.file};
+  return {&c.tls.server_certificate, &c.tls.server_key,      &c.tls.root_ca,
+          &c.tls.issuing_ca,         &c.tls.issuing_key,     &c.tls.signing_key,
+          &c.storage.data_dir,       &c.storage.storage_key, &c.log.file};
 }
 
 }  // namespace consilium

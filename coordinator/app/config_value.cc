@@ -57,9 +57,14 @@ std::string EmitText(std::string_view text) {
 std::string EmitNumber(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
-  std::array<char, 64> buffer;
+  std::array<char, 512> buffer;
+  const double size = std::abs(value);
+  const bool plain = size == 0 || (size >= 1e-6 && size < 1e15);
   const auto end =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+      std::to_chars(
+          buffer.data(), buffer.data() + buffer.size(), value,
+          plain ? std::chars_format::fixed : std::chars_format::scientific)
+          .ptr;
   std::string out(buffer.data(), end);
   if (out.find_first_of(".e") == std::string::npos) out += ".0";
   return out;
@@ -81,7 +86,10 @@ std::string EmitDuration(absl::Duration value) {
   int64_t left = absl::ToInt64Milliseconds(value);
   if (left == 0) return "\"0\"";
   constexpr std::array<std::pair<int64_t, std::string_view>, 5> kUnits = {
-      {{86'400'000, "d"}, {3'600'000, "h"}, {60'000, "m"}, {1000, "s"},
+      {{86'400'000, "d"},
+       {3'600'000, "h"},
+       {60'000, "m"},
+       {1000, "s"},
        {1, "ms"}}};
   std::string out = "\"";
   for (const auto& [size, unit] : kUnits) {

@@ -20,10 +20,10 @@ namespace consilium::config_internal {
 // "is 12, must be text": what was found and what was wanted.
 absl::Status WrongType(const ConfigValue& found, std::string_view wanted);
 
-std::string EmitText(std::string_view text);      // quoted and escaped
-std::string EmitNumber(double value);             // a TOML float
-std::string EmitBytes(int64_t bytes);             // "4GiB" or 1000
-std::string EmitDuration(absl::Duration value);   // "1h30m", "forever"
+std::string EmitText(std::string_view text);     // quoted and escaped
+std::string EmitNumber(double value);            // a TOML float
+std::string EmitBytes(int64_t bytes);            // "4GiB" or 1000
+std::string EmitDuration(absl::Duration value);  // "1h30m", "forever"
 
 absl::StatusOr<bool> ReadBool(const ConfigValue& value);
 absl::StatusOr<int64_t> ReadCount(const ConfigValue& value, int64_t low,

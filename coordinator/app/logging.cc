@@ -109,13 +109,12 @@ class SpdlogLogger final : public Logger {
   void Log(LogLevel level, const LogContext& context,
            std::string_view text) override {
     if (!Enabled(level)) return;
-    const std::string time = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", now_(),
-                                              absl::UTCTimeZone());
+    const std::string time =
+        absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", now_(), absl::UTCTimeZone());
     const std::string clean = CleanText(text, kMaxLineBytes);
-    const std::string line =
-        options_.format == LogFormat::kJson
-            ? JsonLine(time, level, context, clean)
-            : TextLine(time, level, context, clean);
+    const std::string line = options_.format == LogFormat::kJson
+                                 ? JsonLine(time, level, context, clean)
+                                 : TextLine(time, level, context, clean);
     logger_.load()->log(SpdlogLevel(level),
                         spdlog::string_view_t(line.data(), line.size()));
   }

@@ -25,7 +25,7 @@ namespace consilium {
 
 enum class LogLevel { kDebug, kInfo, kWarn, kError };
 enum class LogFormat { kText, kJson };
-std::string_view LogLevelName(LogLevel level);    // "debug", ...
+std::string_view LogLevelName(LogLevel level);     // "debug", ...
 std::string_view LogFormatName(LogFormat format);  // "text", "json"
 // Errors: INVALID_ARGUMENT naming the legal words.
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);

@@ -46,9 +46,12 @@ struct EngineOptions {
   bool sealing = true;
   RoundConfig round_defaults;  // where the federation's policy says nothing
   int64_t max_update_bytes = int64_t{4} << 30;
+  int64_t max_spool_bytes = 0;  // of all spools together; 0: the disk
   int64_t max_uploads = 256;
+  absl::Duration upload_idle_timeout = absl::Minutes(2);
   double max_tokens = 1e12;
   MetadataLimits metadata;
+  LayoutLimits layout;
   int fold_threads = 2;
   absl::Duration long_poll = absl::Seconds(25);
   absl::Duration progress_period = absl::Seconds(2);
@@ -56,7 +59,8 @@ struct EngineOptions {
   absl::Duration connected_for = absl::Seconds(60);
   absl::Duration token_lifetime = absl::Hours(72);
   absl::Duration institution_lifetime = kPeerLifetime;
-  double renew_after_fraction = 0.66;  // of a certificate's life
+  // Before its end, but never more than a third of its life.
+  absl::Duration renew_before = absl::Hours(24 * 30);
   // After a failed round, before a continuous schedule tries again.
   absl::Duration failure_pause = absl::Seconds(30);
   RetentionPolicy retention;
@@ -177,6 +181,7 @@ class Engine final : public UploadHost {
   const SigningKey& signing_key() const { return *deps_.signing_key; }
   absl::Time Now() { return deps_.clock->Now(); }
   absl::Duration Monotonic() { return deps_.clock->Monotonic(); }
+  absl::Time started_at() const { return started_at_; }
   CoordinatorListener& listener() { return *deps_.listener; }
   // Null before a first version was imported.
   std::shared_ptr<const FederationLayout> layout() const;
@@ -185,6 +190,8 @@ class Engine final : public UploadHost {
   // --- institutions -------------------------------------------------------
   void Touch(PeerState& peer);
   bool Connected(const PeerState& peer);
+  // nullopt: not since this process started.
+  std::optional<absl::Time> LastSeen(const PeerState& peer);
   Work WorkFor(const PeerState& peer);
   absl::StatusOr<ProgressAnswer> ReportProgress(const Caller& caller,
                                                 int64_t round,
@@ -343,12 +350,14 @@ class Engine final : public UploadHost {
   Work WorkLocked(const PeerState& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Loop();
+  void UpdateGauges();
   void Kick();
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);
 
   const EngineOptions options_;
   const EngineDeps deps_;
+  const absl::Time started_at_;
   PeerRegistry peers_;
   WorkBoard board_;
   UploadHub hub_;
@@ -360,8 +369,8 @@ class Engine final : public UploadHost {
   std::optional<VersionRow> current_ ABSL_GUARDED_BY(mu_);
   ScheduleRow schedule_ ABSL_GUARDED_BY(mu_);
   Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
-  absl::Time not_before_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  absl::Duration next_gauges_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   CondVar kick_;

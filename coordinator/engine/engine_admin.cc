@@ -622,7 +622,8 @@ absl::StatusOr<VersionRow> Engine::ImportVersion(
     const std::string& actor, const std::string& layout_text, BlobWriter blob,
     const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
   auto parsed = std::make_shared<FederationLayout>();
-  CONSILIUM_ASSIGN_OR_RETURN(parsed->layout, Layout::Parse(layout_text));
+  CONSILIUM_ASSIGN_OR_RETURN(parsed->layout,
+                             Layout::Parse(layout_text, options_.layout));
   parsed->text = layout_text;
   parsed->id = Sha256(layout_text);
   CONSILIUM_RETURN_IF_ERROR(

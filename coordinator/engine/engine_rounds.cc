@@ -20,8 +20,6 @@
 namespace consilium {
 namespace {
 
-constexpr int64_t kMaxLayoutBytes = int64_t{64} << 20;
-
 std::string_view StateWord(InstitutionState state) { return ToString(state); }
 
 }  // namespace
@@ -29,9 +27,11 @@ std::string_view StateWord(InstitutionState state) { return ToString(state); }
 Engine::Engine(EngineOptions options, EngineDeps deps)
     : options_(std::move(options)),
       deps_(std::move(deps)),
+      started_at_(deps_.clock->Now()),
       peers_(options_.federation),
       hub_(deps_.store, this, deps_.listener, deps_.clock,
-           UploadHub::Options{options_.max_uploads}),
+           UploadHub::Options{options_.max_uploads, options_.max_spool_bytes,
+                              options_.upload_idle_timeout}),
       fold_pool_(std::make_unique<ThreadPool>(1)) {}
 
 Engine::~Engine() { Stop(); }
@@ -90,8 +90,9 @@ void Engine::Loop() {
 
 absl::Duration Engine::Poll() {
   const absl::Duration mono = deps_.clock->Monotonic();
-  absl::Duration next = board_.Expire(mono);
+  absl::Duration next = std::min(board_.Expire(mono), hub_.ExpireIdle(mono));
   bool retain = false;
+  bool gauges = false;
   {
     MutexLock lock(&mu_);
     if (stopping_) return mono + absl::Seconds(60);
@@ -125,6 +126,11 @@ absl::Duration Engine::Poll() {
     if (schedule_.next_at.has_value() && !schedule_.paused) {
       next = std::min(next, mono + (*schedule_.next_at - now));
     }
+    if (mono >= next_gauges_) {
+      next_gauges_ = mono + absl::Seconds(5);
+      gauges = true;
+    }
+    next = std::min(next, next_gauges_);
     retain = mono >= next_retention_;
     if (retain) next_retention_ = mono + options_.retention_interval;
     next = std::min(next, next_retention_);
@@ -137,8 +143,17 @@ absl::Duration Engine::Poll() {
           Cat("retention: ", StdView(report.status().message())));
     }
   }
+  if (gauges) UpdateGauges();
   // Never spin, whatever is overdue.
   return std::max(next, mono + absl::Milliseconds(1));
+}
+
+void Engine::UpdateGauges() {
+  int64_t connected = 0;
+  for (const auto& peer : peers_.All()) connected += Connected(*peer) ? 1 : 0;
+  deps_.listener->OnConnectedInstitutions(connected);
+  deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
+                               deps_.store->space().reserved_bytes());
 }
 
 Engine::LiveRound* Engine::FindLive(int64_t round) {
@@ -459,12 +474,12 @@ absl::Status Engine::LoadCurrent(ReadTx& tx) {
       const std::unique_ptr<File> blob,
       deps_.store->blobs().Open(federation->layout_digest,
                                 federation->layout_bytes));
-  if (federation->layout_bytes > kMaxLayoutBytes) {
+  if (federation->layout_bytes > options_.layout.max_text_bytes) {
     return absl::ResourceExhaustedError(Cat("the layout has ",
                                             federation->layout_bytes,
                                             " bytes, the limit "
                                             "is ",
-                                            kMaxLayoutBytes));
+                                            options_.layout.max_text_bytes));
   }
   auto loaded = std::make_shared<FederationLayout>();
   loaded->text.resize(static_cast<size_t>(federation->layout_bytes));
@@ -478,7 +493,8 @@ absl::Status Engine::LoadCurrent(ReadTx& tx) {
                                    federation->layout_digest.Hex(),
                                    " is damaged; restore it from a backup"));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(loaded->layout, Layout::Parse(loaded->text));
+  CONSILIUM_ASSIGN_OR_RETURN(loaded->layout,
+                             Layout::Parse(loaded->text, options_.layout));
   layout_.store(std::move(loaded));
   MutexLock lock(&mu_);
   current_ = std::move(current);

@@ -13,8 +13,8 @@ namespace consilium {
 
 void Engine::RunSchedule(absl::Time now) {
   if (!started_ || stopping_) return;
-  const auto schedule = Schedule::Create(
-      schedule_.kind, schedule_.expression, schedule_.time_zone);
+  const auto schedule = Schedule::Create(schedule_.kind, schedule_.expression,
+                                         schedule_.time_zone);
   if (!schedule.ok()) {
     Log("error", 0, "",
         Cat("schedule: ", StdView(schedule.status().message())));
@@ -32,8 +32,8 @@ void Engine::RunSchedule(absl::Time now) {
                    schedule_.next_at, now);
   std::optional<absl::Time> next_at = step.next_at;
   if (step.fire) {
-    const auto started = StartLocked("coordinator", {}, {},
-                                     schedule_.kind, schedule->Describe());
+    const auto started = StartLocked("coordinator", {}, {}, schedule_.kind,
+                                     schedule->Describe());
     if (!started.ok()) {
       Log("warn", 0, "",
           Cat("scheduled round not started: ",
@@ -72,9 +72,8 @@ absl::Status Engine::SetSchedule(const std::string& actor,
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, row));
-        return AppendAudit(
-                   tx, NewAudit(now, actor, "schedule.set",
-                                schedule.Describe(), reason))
+        return AppendAudit(tx, NewAudit(now, actor, "schedule.set",
+                                        schedule.Describe(), reason))
             .status();
       }));
   schedule_ = row;
@@ -91,10 +90,10 @@ absl::Status Engine::PauseSchedule(const std::string& actor, bool paused,
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, row));
-        return AppendAudit(tx, NewAudit(now, actor,
-                                        paused ? "schedule.pause"
-                                               : "schedule.resume",
-                                        row.kind, reason))
+        return AppendAudit(
+                   tx, NewAudit(now, actor,
+                                paused ? "schedule.pause" : "schedule.resume",
+                                row.kind, reason))
             .status();
       }));
   schedule_ = row;

@@ -78,6 +78,13 @@ bool Engine::Connected(const PeerState& peer) {
                           options_.connected_for;
 }
 
+std::optional<absl::Time> Engine::LastSeen(const PeerState& peer) {
+  const int64_t seen = peer.last_seen_ns.load();
+  if (seen == 0) return std::nullopt;
+  return deps_.clock->Now() -
+         (deps_.clock->Monotonic() - absl::Nanoseconds(seen));
+}
+
 Work Engine::WorkFor(const PeerState& peer) {
   MutexLock lock(&mu_);
   return WorkLocked(peer);

@@ -1,5 +1,6 @@
 #include "coordinator/engine/upload_hub.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -176,6 +177,11 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
   }
 
   const bool resume = same.has_value();
+  if (!resume) {
+    if (auto refused = CheckSpoolSpace(manifest); refused.has_value()) {
+      return BeginOutcome(*std::move(refused));
+    }
+  }
   auto space = store_->space().Reserve(
       SpoolBytesFor(manifest), Cat("upload ", id, " of ", caller.name()));
   if (absl::IsResourceExhausted(space.status())) {
@@ -278,6 +284,7 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::Attach(
         Cat("upload ", id, " belongs to another institution"));
   }
   session->Attach(std::move(sink));
+  session->NoteActivity(clock_->Monotonic());
   return session;
 }
 
@@ -286,6 +293,7 @@ absl::StatusOr<std::optional<Refused>> UploadHub::Append(
     std::span<const std::byte> data) {
   CONSILIUM_ASSIGN_OR_RETURN(std::optional<Refused> refused,
                              session.Append(index, data));
+  session.NoteActivity(clock_->Monotonic());
   listener_->OnTraffic(TrafficKind::kUpload, static_cast<int64_t>(data.size()));
   if (refused.has_value() && refused->code == RefusalCode::kQuarantined) {
     CONSILIUM_RETURN_IF_ERROR(
@@ -401,6 +409,56 @@ void UploadHub::CloseAll(const Refused& refused) {
     sessions_.clear();
   }
   for (const auto& session : closing) session->Close(refused);
+}
+
+std::optional<Refused> UploadHub::CheckSpoolSpace(
+    const UploadManifest& manifest) {
+  if (options_.max_spool_bytes == 0) return std::nullopt;
+  const int64_t used = SpoolBytes() + SpoolBytesFor(manifest);
+  if (used <= options_.max_spool_bytes) return std::nullopt;
+  return Refused{
+      RefusalCode::kNoSpace,
+      Cat("all spools together would take ",
+          FormatBytes(static_cast<uint64_t>(used)),
+          ", the limit is storage.max_spool_bytes ",
+          FormatBytes(static_cast<uint64_t>(options_.max_spool_bytes))),
+      absl::Seconds(60)};
+}
+
+int64_t UploadHub::SpoolBytes() const {
+  int64_t bytes = 0;
+  const auto paths = store_->spools().List();
+  if (!paths.ok()) return 0;
+  for (const std::string& path : *paths) {
+    const auto info = store_->fs()->Stat(JoinPath(store_->data_dir(), path));
+    if (info.ok()) bytes += info->size;
+  }
+  return bytes;
+}
+
+absl::Duration UploadHub::ExpireIdle(absl::Duration now) {
+  std::vector<std::shared_ptr<UploadSession>> idle;
+  absl::Duration next = absl::InfiniteDuration();
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [id, session] : sessions_) {
+      if (!session->attached()) continue;
+      const absl::Duration until =
+          session->last_activity() + options_.idle_timeout;
+      if (until <= now) {
+        idle.push_back(session);
+      } else {
+        next = std::min(next, until);
+      }
+    }
+  }
+  for (const auto& session : idle) {
+    session->Break(absl::DeadlineExceededError(
+        Cat("no chunk came for limits.upload_idle_timeout ",
+            FormatDuration(options_.idle_timeout),
+            "; call BeginUpload to resume")));
+  }
+  return next;
 }
 
 std::map<std::string, UploadHub::Progress> UploadHub::ProgressOf(

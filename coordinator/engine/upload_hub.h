@@ -77,7 +77,9 @@ class UploadHost {
 class UploadHub {
  public:
   struct Options {
-    int64_t max_uploads = 256;  // at a time; limits.max_uploads
+    int64_t max_uploads = 256;    // at a time; limits.max_uploads
+    int64_t max_spool_bytes = 0;  // storage.max_spool_bytes; 0: the disk
+    absl::Duration idle_timeout = absl::Minutes(2);
   };
   UploadHub(Store* store, UploadHost* host, CoordinatorListener* listener,
             Clock* clock, Options options)
@@ -113,6 +115,13 @@ class UploadHub {
                     const Refused& refused);
   void CloseAll(const Refused& refused);
 
+  // Of all spool files.
+  int64_t SpoolBytes() const;
+
+  // Breaks streams on which nothing came for the idle timeout; the upload
+  // itself can resume. Returns when to call again (monotonic).
+  absl::Duration ExpireIdle(absl::Duration now);
+
   // Bytes received and expected of an institution's live upload in a round.
   struct Progress {
     int64_t received_bytes = 0;
@@ -123,6 +132,7 @@ class UploadHub {
 
  private:
   using AdmissionLock = std::shared_ptr<Mutex>;
+  std::optional<Refused> CheckSpoolSpace(const UploadManifest& manifest);
   AdmissionLock LockFor(const std::string& institution);
   std::shared_ptr<UploadSession> FindSession(std::string_view id_hex) const;
   void Forget(std::string_view id_hex);

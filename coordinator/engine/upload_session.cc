@@ -245,6 +245,15 @@ bool UploadSession::attached() const {
   return sink_ != nullptr;
 }
 
+void UploadSession::Break(const absl::Status& status) {
+  std::shared_ptr<UploadSink> sink;
+  {
+    MutexLock lock(&mu_);
+    sink = sink_;
+  }
+  if (sink != nullptr) sink->OnBroken(status);
+}
+
 void UploadSession::Close(Refused refused) {
   std::shared_ptr<UploadSink> sink;
   {

@@ -92,6 +92,16 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   int64_t received_bytes() const { return received_bytes_.load(); }
   bool attached() const;
 
+  // Monotonic time of the last chunk or attachment, kept by the hub.
+  void NoteActivity(absl::Duration now) {
+    activity_ns_.store(absl::ToInt64Nanoseconds(now));
+  }
+  absl::Duration last_activity() const {
+    return absl::Nanoseconds(activity_ns_.load());
+  }
+  // Ends the attached stream; the upload stays.
+  void Break(const absl::Status& status);
+
  private:
   UploadSession(std::shared_ptr<const RoundContext> context,
                 std::shared_ptr<PeerState> peer, UploadManifest manifest,
@@ -118,6 +128,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
 
   std::atomic<uint64_t> durable_{0};
   std::atomic<int64_t> received_bytes_{0};
+  std::atomic<int64_t> activity_ns_{0};
   mutable Mutex mu_;
   std::shared_ptr<UploadSink> sink_ ABSL_GUARDED_BY(mu_);
   std::optional<Refused> closed_ ABSL_GUARDED_BY(mu_);

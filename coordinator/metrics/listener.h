@@ -45,7 +45,8 @@ class CoordinatorListener {
   // `method` is a constant of the service; `code` the absl status name.
   virtual void OnRpc(std::string_view method, std::string_view code,
                      absl::Duration took) = 0;
-  // `subject`: "server", "issuing-ca", or an institution's name.
+  // `subject`: "server", "issuing-ca", or an institution's name;
+  // InfinitePast(): it has no certificate any more.
   virtual void OnCertificateExpiry(std::string_view subject,
                                    absl::Time not_after) = 0;
   virtual void OnAlert() = 0;

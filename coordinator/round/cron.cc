@@ -79,10 +79,9 @@ absl::Status Bad(const Field& field, std::string_view item,
 
 absl::StatusOr<int> Number(const Field& field, std::string_view text, int low,
                            int high) {
-  const bool digits =
-      !text.empty() && text.size() <= 4 &&
-      std::all_of(text.begin(), text.end(),
-                  [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits = !text.empty() && text.size() <= 4 &&
+                      std::all_of(text.begin(), text.end(),
+                                  [](char c) { return c >= '0' && c <= '9'; });
   int value = 0;
   for (const char c : digits ? text : std::string_view()) {
     value = value * 10 + (c - '0');
@@ -151,9 +150,9 @@ absl::Status ParseField(const Field& field, std::string_view text,
 
 absl::StatusOr<Cron> Cron::Parse(std::string_view expression) {
   if (expression.size() > kMaxExpressionBytes) {
-    return absl::InvalidArgumentError(
-        Cat("cron expression of ", expression.size(), " bytes, at most ",
-            kMaxExpressionBytes, " are allowed"));
+    return absl::InvalidArgumentError(Cat("cron expression of ",
+                                          expression.size(), " bytes, at most ",
+                                          kMaxExpressionBytes, " are allowed"));
   }
   std::vector<std::string_view> words = Words(expression);
   for (const Shorthand& shorthand : kShorthands) {
@@ -190,8 +189,7 @@ bool Cron::MatchesDay(absl::CivilDay day) const {
       (static_cast<size_t>(absl::GetWeekday(day)) + 1) % weekdays_.size();
   const bool by_day = days_.test(static_cast<size_t>(day.day()));
   const bool by_weekday = weekdays_.test(weekday);
-  return any_day_ || any_weekday_ ? by_day && by_weekday
-                                  : by_day || by_weekday;
+  return any_day_ || any_weekday_ ? by_day && by_weekday : by_day || by_weekday;
 }
 
 std::optional<absl::CivilDay> Cron::NextDay(absl::CivilDay from) const {
@@ -222,8 +220,7 @@ absl::Time Cron::NextFire(absl::Time after, const absl::TimeZone& zone) const {
         const absl::CivilMinute local(day->year(), day->month(), day->day(),
                                       hour, minute);
         if (local < start) continue;
-        const absl::TimeZone::TimeInfo info =
-            zone.At(absl::CivilSecond(local));
+        const absl::TimeZone::TimeInfo info = zone.At(absl::CivilSecond(local));
         const absl::Time at = info.kind == absl::TimeZone::TimeInfo::SKIPPED
                                   ? info.trans
                                   : info.pre;

@@ -39,8 +39,8 @@ void Machine::SettleCollection() {
     s_.quorum_at = now_;
   }
   if (c.target > 0 && n.committed >= c.target) {
-    return Close(Cat("the round closed at its target of ", c.target,
-                     " contributions"));
+    return Close(
+        Cat("the round closed at its target of ", c.target, " contributions"));
   }
   const absl::Time deadline = EffectiveDeadline(s_);
   const bool past = now_ >= deadline;
@@ -59,9 +59,9 @@ absl::Status Machine::On(const ProgressReported& event) {
   CONSILIUM_ASSIGN_OR_RETURN(RoundMember * m, Member(event.institution));
   if (event.fraction.has_value() &&
       !(*event.fraction >= 0.0 && *event.fraction <= 1.0)) {
-    return absl::InvalidArgumentError(
-        Cat("progress of ", event.institution, " is ", *event.fraction,
-            ", must be between 0 and 1"));
+    return absl::InvalidArgumentError(Cat("progress of ", event.institution,
+                                          " is ", *event.fraction,
+                                          ", must be between 0 and 1"));
   }
   if (IsOut(*m)) {
     Refuse(OutOfRound(*m));
@@ -141,10 +141,9 @@ absl::Status Machine::On(const ContributionCommitted& event) {
     return absl::OkStatus();
   }
   if (m->state != MemberState::kUploading) {
-    return absl::FailedPreconditionError(
-        Cat(event.institution, " has no upload in ", Name(), ", which is ",
-            RoundPhaseName(s_.phase),
-            ": ContributionCommitted is not possible"));
+    return absl::FailedPreconditionError(Cat(
+        event.institution, " has no upload in ", Name(), ", which is ",
+        RoundPhaseName(s_.phase), ": ContributionCommitted is not possible"));
   }
   Touch(*m);
   m->interrupted = false;
@@ -152,9 +151,9 @@ absl::Status Machine::On(const ContributionCommitted& event) {
   m->progress_text.clear();
   if (event.examples < s_.config.minimum_examples) {
     m->state = MemberState::kFailed;
-    m->reason = Cat(event.examples, " examples, at least ",
-                    s_.config.minimum_examples,
-                    " are required (rounds.minimum_examples)");
+    m->reason =
+        Cat(event.examples, " examples, at least ", s_.config.minimum_examples,
+            " are required (rounds.minimum_examples)");
     Refuse(OutOfRound(*m));
     return absl::OkStatus();
   }
@@ -172,10 +171,9 @@ absl::Status Machine::On(const ContributionQuarantined& event) {
   }
   const bool uploading = m->state == MemberState::kUploading;
   if (m->state != MemberState::kCommitted && !uploading) {
-    return absl::FailedPreconditionError(
-        Cat(event.institution, " has no contribution in ", Name(),
-            ", which is ", RoundPhaseName(s_.phase),
-            ": ContributionQuarantined is not possible"));
+    return absl::FailedPreconditionError(Cat(
+        event.institution, " has no contribution in ", Name(), ", which is ",
+        RoundPhaseName(s_.phase), ": ContributionQuarantined is not possible"));
   }
   Touch(*m);
   m->quarantined = true;

@@ -21,8 +21,8 @@ bool Asked(const RoundMember& m) {
 absl::Status CheckMetrics(std::string_view what,
                           const std::map<std::string, double>& metrics) {
   if (metrics.size() > kMaxMetrics) {
-    return absl::InvalidArgumentError(Cat(what, " has ", metrics.size(),
-                                          " metrics, at most ", kMaxMetrics));
+    return absl::InvalidArgumentError(
+        Cat(what, " has ", metrics.size(), " metrics, at most ", kMaxMetrics));
   }
   for (const auto& [name, value] : metrics) {
     CONSILIUM_RETURN_IF_ERROR(Annotate(ValidateMetricName(name), what));
@@ -95,9 +95,9 @@ absl::Status Machine::On(const EvaluationReported& event) {
   CONSILIUM_ASSIGN_OR_RETURN(RoundMember * m, Member(event.institution));
   const std::string what = Cat("evaluation by ", event.institution);
   if (event.examples < 1 || event.examples > RoundLimits().max_examples) {
-    return absl::InvalidArgumentError(
-        Cat(what, " rests on ", event.examples,
-            " examples, must be between 1 and ", RoundLimits().max_examples));
+    return absl::InvalidArgumentError(Cat(what, " rests on ", event.examples,
+                                          " examples, must be between 1 and ",
+                                          RoundLimits().max_examples));
   }
   CONSILIUM_RETURN_IF_ERROR(CheckMetrics(what, event.metrics));
   CONSILIUM_RETURN_IF_ERROR(CheckMetrics(what, event.base_metrics));
@@ -160,8 +160,8 @@ void Machine::SettleEvaluation() {
           Cat(m.institution, " declined (", m.evaluation_reason, ")"));
     }
   }
-  MissEvaluationQuorum(Cat(reported, " of ", quorum,
-                           " evaluations needed; ", JoinSome(silent)));
+  MissEvaluationQuorum(
+      Cat(reported, " of ", quorum, " evaluations needed; ", JoinSome(silent)));
 }
 
 void Machine::Verdict() {
@@ -170,8 +170,7 @@ void Machine::Verdict() {
   const Means mean = WeightedMeans(s_);
   if (mean.reporting == 0) {
     return MissEvaluationQuorum(Cat("no evaluation contains the metric ",
-                                    rule.metric,
-                                    " (evaluation.rule.metric)"));
+                                    rule.metric, " (evaluation.rule.metric)"));
   }
   if (mean.institutions == 0) {
     return AcceptCandidate(Cat("no value of ", rule.metric,

@@ -68,9 +68,9 @@ absl::Status Machine::On(const FoldFinished& event) {
   s_.held_groups = event.held_groups;
   const auto held = static_cast<int64_t>(event.held_groups.size());
   if (event.groups > 0 && held >= event.groups) {
-    RefuseCandidate(
-        Cat("all ", event.groups, " release groups were held: none had ",
-            s_.config.minimum_group_contributors, " contributors"));
+    RefuseCandidate(Cat("all ", event.groups,
+                        " release groups were held: none had ",
+                        s_.config.minimum_group_contributors, " contributors"));
   } else if (!s_.config.evaluation.enabled) {
     AcceptCandidate("");
   } else {
@@ -81,9 +81,9 @@ absl::Status Machine::On(const FoldFinished& event) {
 
 absl::Status Machine::On(const FoldFailed& event) {
   if (!StaleRun(event.run)) {
-    FoldGoesWrong(Cat("the fold failed: ",
-                      CleanText(event.reason, kMaxReasonBytes)),
-                  event.retryable);
+    FoldGoesWrong(
+        Cat("the fold failed: ", CleanText(event.reason, kMaxReasonBytes)),
+        event.retryable);
   }
   return absl::OkStatus();
 }

@@ -55,10 +55,13 @@ constexpr std::array<EventRow, std::variant_size_v<RoundEvent>> kEvents = {{
 }};
 
 constexpr std::array<std::string_view, std::variant_size_v<RoundEffect>>
-    kEffectNames = {"ScheduleWake",  "NotifyMembers", "CancelUploads",
-                    "QuarantineContribution", "BeginFold", "AbortFold",
-                    "AskEvaluation", "Promote", "Reject", "RollBack", "Fail",
-                    "Abandon", "TaintVersion", "Alert"};
+    kEffectNames = {"ScheduleWake",  "NotifyMembers",
+                    "CancelUploads", "QuarantineContribution",
+                    "BeginFold",     "AbortFold",
+                    "AskEvaluation", "Promote",
+                    "Reject",        "RollBack",
+                    "Fail",          "Abandon",
+                    "TaintVersion",  "Alert"};
 
 constexpr std::array<std::string_view, 4> kAnswerNames = {
     "accepted", "unchanged", "late", "refused"};
@@ -80,10 +83,9 @@ bool IsInstitutionName(std::string_view name) {
 
 absl::Status CheckPlan(const RoundPlan& plan) {
   if (plan.id < 1 || plan.attempt < 1 || plan.base_version < 0) {
-    return absl::InvalidArgumentError(
-        Cat("round ", plan.id, " attempt ", plan.attempt, " on version ",
-            plan.base_version,
-            ": ids and attempts count from 1, versions from 0"));
+    return absl::InvalidArgumentError(Cat(
+        "round ", plan.id, " attempt ", plan.attempt, " on version ",
+        plan.base_version, ": ids and attempts count from 1, versions from 0"));
   }
   CONSILIUM_RETURN_IF_ERROR(ValidateRoundConfig(plan.config));
   for (size_t i = 0; i < plan.members.size(); ++i) {
@@ -172,8 +174,8 @@ absl::StatusOr<Transition> Apply(const RoundState& state,
       break;
     case Handling::kForbid:
       return absl::FailedPreconditionError(
-          Cat("round ", state.id, " is ", RoundPhaseName(machine.phase()),
-              ": ", RoundEventName(event), " is not possible"));
+          Cat("round ", state.id, " is ", RoundPhaseName(machine.phase()), ": ",
+              RoundEventName(event), " is not possible"));
   }
   return std::move(machine).Finish(state, restarted || tick);
 }
@@ -326,8 +328,8 @@ absl::Status Machine::On(const Restarted&) {
       }
       s_.deadline = std::max(*s_.deadline, least);
       if (s_.quorum_at.has_value()) {
-        s_.quorum_at = std::max(*s_.quorum_at,
-                                least - s_.config.wait_after_quorum);
+        s_.quorum_at =
+            std::max(*s_.quorum_at, least - s_.config.wait_after_quorum);
       }
       break;
     case RoundPhase::kAggregating:
@@ -347,9 +349,8 @@ absl::Status Machine::On(const Restarted&) {
 void Machine::AnswerLate() {
   answer_ = Answer::kLate;
   text_ = Cat(Name(), " closed to contributions",
-              s_.closed_at.has_value()
-                  ? Cat(" at ", FormatTime(*s_.closed_at))
-                  : std::string(),
+              s_.closed_at.has_value() ? Cat(" at ", FormatTime(*s_.closed_at))
+                                       : std::string(),
               " and is ", RoundPhaseName(s_.phase));
 }
 

@@ -33,16 +33,15 @@ std::string QuorumText(const WaitReport& report, int64_t of) {
              : Cat(report.have, " of the quorum of ", report.quorum);
 }
 
-void ReportCollection(const RoundState& s, absl::Time now,
-                      WaitReport& report) {
+void ReportCollection(const RoundState& s, absl::Time now, WaitReport& report) {
   const bool past = now >= round_internal::EffectiveDeadline(s);
   report.reason = past ? WaitReason::kGrace : WaitReason::kContributions;
   report.have = report.counts.committed;
   report.quorum = s.config.quorum;
   for (const RoundMember& m : s.members) {
     const bool uploading = m.state == MemberState::kUploading;
-    const bool early = m.state == MemberState::kInvited ||
-                       m.state == MemberState::kTraining;
+    const bool early =
+        m.state == MemberState::kInvited || m.state == MemberState::kTraining;
     if (!uploading && !(early && !past)) continue;
     report.waiting_for.push_back({m.institution, m.state, DescribeMember(m)});
   }
@@ -53,8 +52,7 @@ void ReportCollection(const RoundState& s, absl::Time now,
           past ? " (grace after the deadline)" : "");
 }
 
-void ReportEvaluation(const RoundState& s, absl::Time now,
-                      WaitReport& report) {
+void ReportEvaluation(const RoundState& s, absl::Time now, WaitReport& report) {
   report.reason = WaitReason::kEvaluations;
   report.quorum = s.config.evaluation.quorum;
   int64_t asked = 0;
@@ -98,11 +96,10 @@ WaitReport WhyWaiting(const RoundState& state, absl::Time now) {
       report.reason = retry ? WaitReason::kFoldRetry : WaitReason::kFold;
       report.have = report.counts.committed;
       report.quorum = state.config.quorum;
-      report.sentence =
-          Cat(retry ? "the fold failed and begins again"
-                    : Cat("folding ", report.counts.committed,
-                          " contributions; ends"),
-              AtTheLatest(report, now));
+      report.sentence = Cat(retry ? "the fold failed and begins again"
+                                  : Cat("folding ", report.counts.committed,
+                                        " contributions; ends"),
+                            AtTheLatest(report, now));
       break;
     }
     case RoundPhase::kEvaluating:

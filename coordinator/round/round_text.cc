@@ -54,8 +54,8 @@ std::string CleanText(std::string_view text, size_t max_bytes) {
     const size_t step = std::max<size_t>(length, 1);
     if (out.size() + step > max_bytes) break;
     const auto lead = static_cast<uint8_t>(text[0]);
-    const bool c1 = length == 2 && lead == 0xC2 &&
-                    static_cast<uint8_t>(text[1]) < 0xA0;
+    const bool c1 =
+        length == 2 && lead == 0xC2 && static_cast<uint8_t>(text[1]) < 0xA0;
     if (length == 0) {
       out.push_back('?');
     } else if (lead < 0x20 || lead == 0x7F || c1) {
@@ -76,11 +76,10 @@ std::string DescribeMember(const RoundMember& m) {
       return WithReason(Cat("training", Percent(m.progress)), m.progress_text);
     case MemberState::kUploading:
       if (!m.interrupted) return Cat("uploading", Percent(m.progress));
-      return WithReason(
-          m.progress.has_value()
-              ? Cat("upload interrupted at", Percent(m.progress))
-              : std::string("upload interrupted"),
-          m.reason);
+      return WithReason(m.progress.has_value()
+                            ? Cat("upload interrupted at", Percent(m.progress))
+                            : std::string("upload interrupted"),
+                        m.reason);
     case MemberState::kCommitted:
       return m.quarantined ? WithReason("quarantined", m.reason)
                            : std::string("contributed");

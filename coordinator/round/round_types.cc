@@ -12,15 +12,15 @@ namespace consilium {
 namespace {
 
 constexpr std::array<std::string_view, 9> kPhaseNames = {
-    "planned",    "open",     "collecting", "aggregating", "evaluating",
-    "promoted",   "rejected", "failed",     "cancelled"};
+    "planned",  "open",     "collecting", "aggregating", "evaluating",
+    "promoted", "rejected", "failed",     "cancelled"};
 constexpr std::array<std::string_view, 8> kMemberNames = {
     "invited",  "training", "uploading", "committed",
     "declined", "failed",   "missing",   "removed"};
 constexpr std::array<std::string_view, 4> kEvaluationNames = {
     "none", "asked", "reported", "declined"};
-constexpr std::array<std::string_view, 2> kPromotionNames = {
-    "after_evaluation", "immediate"};
+constexpr std::array<std::string_view, 2> kPromotionNames = {"after_evaluation",
+                                                             "immediate"};
 constexpr std::array<std::string_view, 2> kRegressionNames = {"alert",
                                                               "roll_back"};
 constexpr std::array<std::string_view, 2> kWithoutQuorumNames = {"reject",
@@ -55,9 +55,9 @@ absl::Status CheckCount(std::string_view field, int64_t value, int64_t low,
 absl::Status CheckDuration(std::string_view field, absl::Duration value,
                            absl::Duration low, absl::Duration high) {
   if (value != absl::Trunc(value, absl::Microseconds(1))) {
-    return absl::InvalidArgumentError(
-        Cat(field, " is ", absl::FormatDuration(value),
-            ", must be whole microseconds"));
+    return absl::InvalidArgumentError(Cat(field, " is ",
+                                          absl::FormatDuration(value),
+                                          ", must be whole microseconds"));
   }
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -126,13 +126,12 @@ absl::Status ValidateRoundConfig(const RoundConfig& c) {
         Cat("target is ", c.target, ", must be 0 (everybody) or at least the ",
             "quorum of ", c.quorum));
   }
-  CONSILIUM_RETURN_IF_ERROR(CheckCount("over_selection", c.over_selection, 0,
-                                       limits.max_members));
+  CONSILIUM_RETURN_IF_ERROR(
+      CheckCount("over_selection", c.over_selection, 0, limits.max_members));
   CONSILIUM_RETURN_IF_ERROR(
       CheckDuration("deadline", c.deadline, second, limits.max_wait));
-  CONSILIUM_RETURN_IF_ERROR(CheckDuration("grace", c.grace,
-                                          absl::ZeroDuration(),
-                                          limits.max_wait));
+  CONSILIUM_RETURN_IF_ERROR(
+      CheckDuration("grace", c.grace, absl::ZeroDuration(), limits.max_wait));
   if (c.wait_after_quorum != absl::InfiniteDuration()) {
     CONSILIUM_RETURN_IF_ERROR(
         CheckDuration("wait_after_quorum", c.wait_after_quorum,
@@ -152,28 +151,26 @@ absl::Status ValidateRoundConfig(const RoundConfig& c) {
       CheckDuration("fold_timeout", c.fold_timeout, second, limits.max_wait));
   CONSILIUM_RETURN_IF_ERROR(
       CheckCount("fold_attempts", c.fold_attempts, 1, 100));
-  CONSILIUM_RETURN_IF_ERROR(CheckDuration("fold_retry_delay",
-                                          c.fold_retry_delay,
-                                          absl::Milliseconds(1),
-                                          absl::Hours(1)));
+  CONSILIUM_RETURN_IF_ERROR(
+      CheckDuration("fold_retry_delay", c.fold_retry_delay,
+                    absl::Milliseconds(1), absl::Hours(1)));
   const EvaluationConfig& e = c.evaluation;
   CONSILIUM_RETURN_IF_ERROR(
       CheckCount("evaluation.quorum", e.quorum, 1, limits.max_members));
   CONSILIUM_RETURN_IF_ERROR(CheckDuration("evaluation.deadline", e.deadline,
                                           second, limits.max_wait));
-  CONSILIUM_RETURN_IF_ERROR(CheckNumber("evaluation.rule.tolerance",
-                                        e.rule.tolerance, 0.0, 1e30));
+  CONSILIUM_RETURN_IF_ERROR(
+      CheckNumber("evaluation.rule.tolerance", e.rule.tolerance, 0.0, 1e30));
   if (!e.rule.metric.empty()) {
-    CONSILIUM_RETURN_IF_ERROR(Annotate(ValidateMetricName(e.rule.metric),
-                                       "evaluation.rule.metric"));
+    CONSILIUM_RETURN_IF_ERROR(
+        Annotate(ValidateMetricName(e.rule.metric), "evaluation.rule.metric"));
   }
   return absl::OkStatus();
 }
 
 absl::Status ValidateMetricName(std::string_view name) {
-  const bool printable = std::all_of(name.begin(), name.end(), [](char c) {
-    return c > ' ' && c < '\x7f';
-  });
+  const bool printable = std::all_of(
+      name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f'; });
   if (!name.empty() && name.size() <= 128 && printable) {
     return absl::OkStatus();
   }
@@ -187,14 +184,30 @@ RoundCounts CountMembers(const RoundState& state) {
   n.cohort = static_cast<int64_t>(state.members.size());
   for (const RoundMember& m : state.members) {
     switch (m.state) {
-      case MemberState::kInvited: ++n.invited; break;
-      case MemberState::kTraining: ++n.training; break;
-      case MemberState::kUploading: ++n.uploading; break;
-      case MemberState::kCommitted: ++n.committed; break;
-      case MemberState::kDeclined: ++n.declined; break;
-      case MemberState::kFailed: ++n.failed; break;
-      case MemberState::kMissing: ++n.missing; break;
-      case MemberState::kRemoved: ++n.removed; break;
+      case MemberState::kInvited:
+        ++n.invited;
+        break;
+      case MemberState::kTraining:
+        ++n.training;
+        break;
+      case MemberState::kUploading:
+        ++n.uploading;
+        break;
+      case MemberState::kCommitted:
+        ++n.committed;
+        break;
+      case MemberState::kDeclined:
+        ++n.declined;
+        break;
+      case MemberState::kFailed:
+        ++n.failed;
+        break;
+      case MemberState::kMissing:
+        ++n.missing;
+        break;
+      case MemberState::kRemoved:
+        ++n.removed;
+        break;
     }
   }
   return n;
@@ -202,11 +215,11 @@ RoundCounts CountMembers(const RoundState& state) {
 
 const RoundMember* FindMember(const RoundState& state,
                               std::string_view institution) {
-  const auto it = std::lower_bound(
-      state.members.begin(), state.members.end(), institution,
-      [](const RoundMember& m, std::string_view name) {
-        return m.institution < name;
-      });
+  const auto it =
+      std::lower_bound(state.members.begin(), state.members.end(), institution,
+                       [](const RoundMember& m, std::string_view name) {
+                         return m.institution < name;
+                       });
   if (it == state.members.end() || it->institution != institution) {
     return nullptr;
   }

@@ -37,14 +37,14 @@ std::string_view ScheduleKindName(ScheduleKind kind) {
 absl::StatusOr<absl::TimeZone> FindTimeZone(std::string_view name) {
   if (name.empty()) return absl::UTCTimeZone();
   // The loader also opens files by path, which a name must not reach.
-  const bool plain =
-      name.size() <= 64 && name[0] != '/' &&
-      name.find("..") == std::string_view::npos &&
-      std::all_of(name.begin(), name.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-               (c >= '0' && c <= '9') || c == '/' || c == '_' || c == '-' ||
-               c == '+';
-      });
+  const bool plain = name.size() <= 64 && name[0] != '/' &&
+                     name.find("..") == std::string_view::npos &&
+                     std::all_of(name.begin(), name.end(), [](char c) {
+                       return (c >= 'a' && c <= 'z') ||
+                              (c >= 'A' && c <= 'Z') ||
+                              (c >= '0' && c <= '9') || c == '/' || c == '_' ||
+                              c == '-' || c == '+';
+                     });
   absl::TimeZone zone;
   if (!plain || name == "localtime" ||
       !absl::LoadTimeZone(AbslView(name), &zone)) {
@@ -68,9 +68,8 @@ absl::StatusOr<Schedule> Schedule::Create(std::string_view kind,
     case ScheduleKind::kManual:
     case ScheduleKind::kContinuous:
       if (expression.empty()) break;
-      return absl::InvalidArgumentError(
-          Cat("schedule ", kind, " takes no expression, has ",
-              Quoted(expression)));
+      return absl::InvalidArgumentError(Cat(
+          "schedule ", kind, " takes no expression, has ", Quoted(expression)));
     case ScheduleKind::kEvery: {
       absl::StatusOr<absl::Duration> period = ParseDuration(expression);
       if (!period.ok()) return Annotate(period.status(), "schedule every");

@@ -36,8 +36,7 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
   if (!allowed) {
     return absl::PermissionDeniedError(
         Cat(peer->name.Uri(), " has the role ", PeerRoleName(peer->name.role),
-            "; this call needs the role operator",
-            reads ? " or auditor" : ""));
+            "; this call needs the role operator", reads ? " or auditor" : ""));
   }
   return Staff{peer->name, peer->serial};
 }

@@ -21,7 +21,11 @@ struct RpcDeps {
   PeerAuthenticator* authenticator = nullptr;
   // Runs handlers, which may wait for the disk; gRPC's own threads never do.
   Executor* executor = nullptr;
+  // Opens, checks and spools chunks, reads blobs: busy with data.
+  Executor* ingest = nullptr;
   int64_t max_streams_per_institution = 4;
+  // Long polls and streams under way, of all callers; limits.max_connections.
+  int64_t max_calls = 4096;
 };
 
 struct Staff {

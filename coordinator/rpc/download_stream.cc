@@ -54,9 +54,10 @@ absl::StatusOr<Content> OpenContent(Engine& engine,
     return absl::NotFoundError(Cat("there is no version ", digest.Hex()));
   }
   if (row->pruned_at.has_value()) {
-    return absl::NotFoundError(
-        Cat("version ", row->number, " was deleted by "
-            "storage.version_retention on ", FormatTime(*row->pruned_at)));
+    return absl::NotFoundError(Cat("version ", row->number,
+                                   " was deleted by "
+                                   "storage.version_retention on ",
+                                   FormatTime(*row->pruned_at)));
   }
   CONSILIUM_ASSIGN_OR_RETURN(
       content.file, engine.store().blobs().Open(digest, row->blob_bytes));
@@ -85,11 +86,11 @@ class DownloadStream final
 
   void OnWriteDone(bool ok) override {
     if (!ok) {
-      Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE,
-                          "the caller went away"));
+      Finish(
+          grpc::Status(grpc::StatusCode::UNAVAILABLE, "the caller went away"));
       return;
     }
-    deps_.executor->Schedule([this] { Next(); });
+    deps_.ingest->Schedule([this] { Next(); });
   }
   void OnCancel() override { cancelled_.store(true); }
   void OnDone() override {
@@ -106,9 +107,9 @@ class DownloadStream final
     }
     content_ = *std::move(content);
     if (request_.offset() > static_cast<uint64_t>(content_.bytes)) {
-      Finish(ToGrpc(absl::OutOfRangeError(
-          Cat("offset ", request_.offset(), " is beyond the ", content_.bytes,
-              " bytes of the file"))));
+      Finish(ToGrpc(absl::OutOfRangeError(Cat("offset ", request_.offset(),
+                                              " is beyond the ", content_.bytes,
+                                              " bytes of the file"))));
       return;
     }
     offset_ = static_cast<int64_t>(request_.offset());
@@ -136,17 +137,17 @@ class DownloadStream final
     if (peer_ != nullptr) {
       CONSILIUM_RETURN_IF_ERROR((Caller{peer_, {}}.Alive()));
     }
-    const size_t size = static_cast<size_t>(
-        std::min(kPieceBytes, content_.bytes - offset_));
+    const size_t size =
+        static_cast<size_t>(std::min(kPieceBytes, content_.bytes - offset_));
     std::string& data = *chunk_.mutable_data();
     if (data.size() != size) data.resize(size);
     chunk_.set_offset(static_cast<uint64_t>(offset_));
     if (content_.layout != nullptr) {
       data.assign(content_.layout->text, static_cast<size_t>(offset_), size);
     } else if (size > 0) {
-      CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-          content_.file.get(), offset_,
-          std::as_writable_bytes(std::span(data.data(), size))));
+      CONSILIUM_RETURN_IF_ERROR(
+          ReadExactlyAt(content_.file.get(), offset_,
+                        std::as_writable_bytes(std::span(data.data(), size))));
     }
     offset_ += static_cast<int64_t>(size);
     deps_.engine->listener().OnTraffic(TrafficKind::kDownload,

@@ -52,8 +52,7 @@ absl::StatusOr<UploadManifest> FromProto(const v1::UploadManifest& in) {
   std::copy(id.begin(), id.end(), m.upload_id.begin());
   CONSILIUM_ASSIGN_OR_RETURN(
       m.layout_digest, DigestOf(in.layout_digest(), "manifest.layout_digest"));
-  CONSILIUM_ASSIGN_OR_RETURN(const SignedVersionRef base,
-                             FromProto(in.base()));
+  CONSILIUM_ASSIGN_OR_RETURN(const SignedVersionRef base, FromProto(in.base()));
   CONSILIUM_RETURN_IF_ERROR(
       Narrow("base.number", base.number, &m.base_version));
   m.base_digest = base.digest;
@@ -79,9 +78,8 @@ absl::StatusOr<UploadManifest> FromProto(const v1::UploadManifest& in) {
       Narrow("chunk_count", in.chunk_count(), &m.chunk_count));
   if (vector.frames() + 1 != in.chunk_count()) {
     return absl::InvalidArgumentError(
-        Cat("manifest.chunk_count is ", in.chunk_count(), ", ",
-            vector.frames(), " frames and the metadata make ",
-            vector.frames() + 1));
+        Cat("manifest.chunk_count is ", in.chunk_count(), ", ", vector.frames(),
+            " frames and the metadata make ", vector.frames() + 1));
   }
   CONSILIUM_ASSIGN_OR_RETURN(
       m.payload_digest,
@@ -89,9 +87,8 @@ absl::StatusOr<UploadManifest> FromProto(const v1::UploadManifest& in) {
   m.sealed = in.sealed();
   if (in.wrapped_key().ephemeral_public().size() > kMaxWrappedBytes ||
       in.wrapped_key().ciphertext().size() > kMaxWrappedBytes) {
-    return absl::InvalidArgumentError(
-        Cat("manifest.wrapped_key is longer than ", kMaxWrappedBytes,
-            " bytes"));
+    return absl::InvalidArgumentError(Cat(
+        "manifest.wrapped_key is longer than ", kMaxWrappedBytes, " bytes"));
   }
   if (m.sealed) {
     m.ephemeral_public = in.wrapped_key().ephemeral_public();

@@ -1,6 +1,6 @@
 #include "coordinator/rpc/federation_service.h"
 
-#include <cmath>
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -35,8 +35,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
                                           deps_.engine->Now());
   return RunUnary(
       deps_, context, "Hello", AdmitInstitution(deps_, *context),
-      [this, request, response,
-       peer](const Caller& caller) -> absl::Status {
+      [this, request, response, peer](const Caller& caller) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(peer.status());
         CONSILIUM_ASSIGN_OR_RETURN(const uint32_t protocol,
                                    NegotiateProtocol(request->protocol()));
@@ -55,11 +54,11 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
         response->set_long_poll_millis(static_cast<uint64_t>(
             absl::ToInt64Milliseconds(options.long_poll)));
         response->set_server_time(MicrosOf(deps_.engine->Now()));
-        const absl::Time from = (*peer)->not_before;
         const absl::Time until = (*peer)->not_after;
+        const absl::Duration life = until - (*peer)->not_before;
         response->set_certificate_not_after(MicrosOf(until));
-        response->set_renew_after(MicrosOf(
-            from + (until - from) * options.renew_after_fraction));
+        response->set_renew_after(
+            MicrosOf(until - std::min(options.renew_before, life / 3)));
         response->add_features(options.sealing ? "sealing" : "sealing-off");
         return absl::OkStatus();
       });
@@ -84,8 +83,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::RenewCertificate(
 }
 
 grpc::ServerUnaryReactor* FederationServiceImpl::WaitForWork(
-    grpc::CallbackServerContext* context,
-    const v1::WaitForWorkRequest* request,
+    grpc::CallbackServerContext* context, const v1::WaitForWorkRequest* request,
     v1::WaitForWorkResponse* response) {
   return StartWait(deps_, context, *request, response);
 }
@@ -102,9 +100,9 @@ grpc::ServerUnaryReactor* FederationServiceImpl::ReportProgress(
         if (request->fraction() >= 0) fraction = request->fraction();
         CONSILIUM_ASSIGN_OR_RETURN(
             const ProgressAnswer answer,
-            deps_.engine->ReportProgress(
-                caller, static_cast<int64_t>(request->round()), fraction,
-                request->text()));
+            deps_.engine->ReportProgress(caller,
+                                         static_cast<int64_t>(request->round()),
+                                         fraction, request->text()));
         response->set_go_on(answer.go_on);
         response->set_reason(answer.reason);
         response->set_deadline(MicrosOf(answer.deadline));
@@ -132,8 +130,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Decline(
 }
 
 grpc::ServerUnaryReactor* FederationServiceImpl::BeginUpload(
-    grpc::CallbackServerContext* context,
-    const v1::BeginUploadRequest* request,
+    grpc::CallbackServerContext* context, const v1::BeginUploadRequest* request,
     v1::BeginUploadResponse* response) {
   return RunUnary(
       deps_, context, "BeginUpload", AdmitInstitution(deps_, *context),
@@ -178,10 +175,9 @@ grpc::ServerUnaryReactor* FederationServiceImpl::CommitUpload(
         CONSILIUM_ASSIGN_OR_RETURN(
             const Sha256Digest digest,
             DigestOf(request->payload_sha256(), "payload_sha256"));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            const CommitOutcome outcome,
-            deps_.engine->uploads().CommitUpload(caller, request->upload_id(),
-                                                 digest));
+        CONSILIUM_ASSIGN_OR_RETURN(const CommitOutcome outcome,
+                                   deps_.engine->uploads().CommitUpload(
+                                       caller, request->upload_id(), digest));
         if (const auto* receipt = std::get_if<SignedReceipt>(&outcome)) {
           ToProto(*receipt, response->mutable_receipt());
         } else {
@@ -218,8 +214,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::ReportEvaluation(
             const std::optional<Refused> refused,
             deps_.engine->ReportEvaluation(
                 caller, static_cast<int64_t>(request->round()), candidate,
-                static_cast<int64_t>(request->examples()),
-                std::move(metrics)));
+                static_cast<int64_t>(request->examples()), std::move(metrics)));
         if (refused.has_value()) {
           *response->mutable_refusal() = consilium::ToProto(*refused);
         }
@@ -245,8 +240,7 @@ grpc::ServerUnaryReactor* EnrollmentServiceImpl::Enroll(
         response->set_root_ca_pem(root_ca_pem_);
         response->set_signing_public_key(
             deps_.engine->signing_key().verify_key().ToString());
-        response->set_service_address(
-            deps_.engine->options().service_address);
+        response->set_service_address(deps_.engine->options().service_address);
         response->set_not_after(MicrosOf(result.not_after));
         return absl::OkStatus();
       });

@@ -16,9 +16,8 @@ namespace consilium {
 
 inline void ReportRpc(const RpcDeps& deps, std::string_view method,
                       const absl::Status& status, absl::Duration started) {
-  deps.engine->listener().OnRpc(
-      method, absl::StatusCodeToString(status.code()),
-      deps.engine->Monotonic() - started);
+  deps.engine->listener().OnRpc(method, absl::StatusCodeToString(status.code()),
+                                deps.engine->Monotonic() - started);
 }
 
 // `handler` is called as absl::Status(const Admitted&) on the executor, after

@@ -28,7 +28,7 @@ class UploadStream final
       public std::enable_shared_from_this<UploadStream> {
  public:
   explicit UploadStream(const RpcDeps& deps)
-      : deps_(deps), strand_(deps.executor) {}
+      : deps_(deps), strand_(deps.ingest) {}
 
   void Begin(grpc::CallbackServerContext* context) {
     self_ = shared_from_this();
@@ -42,7 +42,8 @@ class UploadStream final
     counted_ = true;
     if (streams > deps_.max_streams_per_institution + 1) {
       End(absl::ResourceExhaustedError(
-          Cat(caller_.name(), " has ", streams, " streams open, the limit is "
+          Cat(caller_.name(), " has ", streams,
+              " streams open, the limit is "
               "limits.max_streams_per_institution ",
               deps_.max_streams_per_institution)));
       return;
@@ -87,7 +88,8 @@ class UploadStream final
     self_.reset();
   }
 
-  // --- UploadSink -------------------------------------------------------------
+  // --- UploadSink
+  // -------------------------------------------------------------
   void OnDurable(uint64_t next_chunk) override {
     MutexLock lock(&mu_);
     durable_ = next_chunk;
@@ -197,8 +199,8 @@ class UploadStream final
       appended_ = durable_;
     }
     deps_.engine->Touch(*caller_.peer);
-    auto refused = hub.Append(caller_, *session, chunk.index(),
-                              AsBytes(chunk.data()));
+    auto refused =
+        hub.Append(caller_, *session, chunk.index(), AsBytes(chunk.data()));
     if (!refused.ok()) {
       End(refused.status());
     } else if (refused->has_value()) {

@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "consilium/base/mutex.h"
+#include "consilium/base/strings.h"
 #include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 
@@ -79,6 +80,12 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       Answer(work);
       return;
     }
+    if (static_cast<int64_t>(engine.board().size()) >= deps_.max_calls) {
+      Finish(ToGrpc(absl::ResourceExhaustedError(
+          Cat("limits.max_connections ", deps_.max_calls,
+              " calls are waiting already; try again later"))));
+      return;
+    }
     const std::string name = caller_.name();
     const std::shared_ptr<PeerState> peer = caller_.peer;
     const std::shared_ptr<Place> place = place_;
@@ -86,9 +93,8 @@ class WaitCall final : public grpc::ServerUnaryReactor {
         name, known, engine.Monotonic() + absl::Milliseconds(wanted_millis),
         [this](WorkBoard::Why) {
           // The board may call under the engine's lock.
-          deps_.executor->Schedule([this] {
-            Answer(deps_.engine->WorkFor(*caller_.peer));
-          });
+          deps_.executor->Schedule(
+              [this] { Answer(deps_.engine->WorkFor(*caller_.peer)); });
         });
     // Answered already, perhaps, and this object gone: only copies are used.
     Place::Take(engine, *place, id);

@@ -46,9 +46,8 @@ absl::StatusOr<AuditEntry> AppendAudit(WriteTx& tx, AuditEntry entry) {
 absl::StatusOr<std::vector<AuditEntry>> ListAudit(ReadTx& tx,
                                                   const Page& page) {
   CONSILIUM_RETURN_IF_ERROR(CheckPage(page));
-  static const std::string up =
-      Cat("SELECT ", kColumns,
-          " FROM audit WHERE seq > ? ORDER BY seq LIMIT ?");
+  static const std::string up = Cat(
+      "SELECT ", kColumns, " FROM audit WHERE seq > ? ORDER BY seq LIMIT ?");
   static const std::string down =
       Cat("SELECT ", kColumns,
           " FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?");

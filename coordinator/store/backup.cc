@@ -80,10 +80,10 @@ absl::Status CopyBlob(FileSystem* fs, File* from, const BlobRef& ref,
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(DirName(to)));
   CONSILIUM_ASSIGN_OR_RETURN(const BlobRef copied, CopyFile(fs, from, to));
   if (copied.digest != ref.digest || copied.bytes != ref.bytes) {
-    return absl::DataLossError(
-        Cat("blob ", from->path(), " is damaged: ", copied.bytes,
-            " bytes with SHA-256 ", copied.digest.Hex(), ", expected ",
-            ref.bytes, " bytes"));
+    return absl::DataLossError(Cat("blob ", from->path(),
+                                   " is damaged: ", copied.bytes,
+                                   " bytes with SHA-256 ", copied.digest.Hex(),
+                                   ", expected ", ref.bytes, " bytes"));
   }
   return fs->SyncDir(DirName(to));
 }
@@ -101,8 +101,7 @@ std::string FormatManifest(const std::vector<Entry>& entries, absl::Time now) {
 absl::StatusOr<std::vector<Entry>> ReadManifest(FileSystem* fs,
                                                 const std::string& dir) {
   const std::string path = JoinPath(dir, kManifest);
-  absl::StatusOr<std::string> text =
-      ReadWholeFile(fs, path, kMaxManifestBytes);
+  absl::StatusOr<std::string> text = ReadWholeFile(fs, path, kMaxManifestBytes);
   if (absl::IsNotFound(text.status())) {
     return absl::DataLossError(
         Cat("no ", path, ": this is no backup, or one that did not finish"));
@@ -147,13 +146,14 @@ absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
   Connection& db = tx.connection();
   constexpr std::string_view kReason =
       "restored from a backup, which holds no uploads";
-  CONSILIUM_RETURN_IF_ERROR(db.Run(
-      "UPDATE contribution SET spool_path = NULL, reason = "
-      "iif(state IN ('uploading', 'committed'), ?, reason), state = "
-      "iif(state IN ('uploading', 'committed'), 'expired', state) "
-      "WHERE spool_path IS NOT NULL",
-      kReason));
+  CONSILIUM_RETURN_IF_ERROR(
+      db.Run("UPDATE contribution SET state = 'expired', reason = ? "
+             "WHERE state IN ('uploading', 'committed')",
+             kReason));
   report.contributions_expired = db.changes();
+  CONSILIUM_RETURN_IF_ERROR(
+      db.Run("UPDATE contribution SET spool_path = NULL "
+             "WHERE spool_path IS NOT NULL"));
   CONSILIUM_RETURN_IF_ERROR(
       db.Run("UPDATE round SET round_key_state = 'destroyed' "
              "WHERE round_key_state = 'live'"));
@@ -244,8 +244,7 @@ absl::Status CopyBackup(FileSystem* fs, const RestoreOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                              fs->Open(from, {}));
   CONSILIUM_ASSIGN_OR_RETURN(
-      const BlobRef copied,
-      CopyFile(fs, file.get(), JoinPath(dir, kDatabase)));
+      const BlobRef copied, CopyFile(fs, file.get(), JoinPath(dir, kDatabase)));
   if (copied.digest != entries.front().ref.digest) {
     return absl::DataLossError(Cat("backup ", from, " is damaged: its SHA-256 ",
                                    "is ", copied.digest.Hex()));
@@ -300,8 +299,7 @@ absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
   CONSILIUM_RETURN_IF_ERROR(fs->RemoveTree(building));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(building));
   RestoreReport report;
-  CONSILIUM_RETURN_IF_ERROR(
-      CopyBackup(fs, options, entries, building, report));
+  CONSILIUM_RETURN_IF_ERROR(CopyBackup(fs, options, entries, building, report));
   CONSILIUM_RETURN_IF_ERROR(SettleCopy(fs, options, building, now, report));
   if (!empty) {
     CONSILIUM_RETURN_IF_ERROR(RenameDurably(fs, options.data_dir, kept));

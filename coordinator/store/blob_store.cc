@@ -47,8 +47,7 @@ void BlobWriter::Drop() {
   store_->ForgetTemp(path_);
 }
 
-absl::Status BlobWriter::Publish(const Sha256Digest& digest,
-                                 int64_t bytes) && {
+absl::Status BlobWriter::Publish(const Sha256Digest& digest, int64_t bytes) && {
   if (file_ == nullptr) {
     return absl::FailedPreconditionError("this blob was published before");
   }

@@ -34,13 +34,14 @@ class Checker {
         store_.history().Read([this](ReadTx& tx) -> absl::Status {
           CONSILIUM_ASSIGN_OR_RETURN(const bool usable, CheckDatabase(tx));
           if (!usable) return absl::OkStatus();
+          usable_ = true;
           CONSILIUM_RETURN_IF_ERROR(CheckBlobs(tx));
           CONSILIUM_RETURN_IF_ERROR(CheckServed(tx));
           CONSILIUM_RETURN_IF_ERROR(CheckSpools(tx));
           CONSILIUM_RETURN_IF_ERROR(CheckKeys(tx));
           return CheckAudit(tx);
         }));
-    CheckStrays();
+    if (usable_) CheckStrays();
     return std::move(report_);
   }
 
@@ -65,6 +66,7 @@ class Checker {
   Store& store_;
   BlobStore::Pin pin_;
   CheckReport report_;
+  bool usable_ = false;
   BlobStore::Listing blobs_;
   std::vector<std::string> spools_;
   std::vector<std::pair<int64_t, int64_t>> keys_;
@@ -85,8 +87,8 @@ absl::Status Checker::ListFiles() {
 absl::StatusOr<bool> Checker::CheckDatabase(ReadTx& tx) {
   Connection& connection = tx.connection();
   bool sound = true;
-  const absl::Status walked = connection.Each(
-      "PRAGMA integrity_check(20)", [&](Statement& row) {
+  const absl::Status walked =
+      connection.Each("PRAGMA integrity_check(20)", [&](Statement& row) {
         const std::string line = row.Text(0);
         if (line == "ok") return;
         sound = false;
@@ -96,9 +98,8 @@ absl::StatusOr<bool> Checker::CheckDatabase(ReadTx& tx) {
     Problem("database", "history.db", std::string(walked.message()), kRestore);
     return false;
   }
-  CONSILIUM_RETURN_IF_ERROR(connection.Each(
-      "PRAGMA foreign_key_check", [&](Statement& row) {
-        sound = false;
+  CONSILIUM_RETURN_IF_ERROR(
+      connection.Each("PRAGMA foreign_key_check", [&](Statement& row) {
         Problem("reference", Cat("table ", row.Text(0), " row ", row.Text(1)),
                 Cat("refers to a row of ", row.Text(2), " that is not there"),
                 kRestore);
@@ -119,9 +120,9 @@ absl::StatusOr<bool> Checker::CheckDatabase(ReadTx& tx) {
 void Checker::CheckBlob(const std::string& object, const BlobRef& ref) {
   if (!named_blobs_.insert(ref.digest).second) return;
   const BlobStore& blobs = store_.blobs();
-  const absl::Status status =
-      report_.deep ? blobs.Verify(ref.digest, ref.bytes)
-                   : blobs.Open(ref.digest, ref.bytes).status();
+  const absl::Status status = report_.deep
+                                  ? blobs.Verify(ref.digest, ref.bytes)
+                                  : blobs.Open(ref.digest, ref.bytes).status();
   if (!status.ok()) {
     Problem("blob", object, std::string(status.message()), kRestore);
     return;
@@ -289,13 +290,11 @@ void Checker::CheckStrays() {
 
 absl::StatusOr<CheckReport> CheckStore(Store& store,
                                        const CheckOptions& options) {
-  CONSILIUM_ASSIGN_OR_RETURN(CheckReport report,
-                             Checker(store, options).Run());
+  CONSILIUM_ASSIGN_OR_RETURN(CheckReport report, Checker(store, options).Run());
   if (report.clean() || store.read_only()) return report;
   // A running coordinator moves between the listing and the snapshot; only
   // what a second pass finds again is damage.
-  CONSILIUM_ASSIGN_OR_RETURN(CheckReport again,
-                             Checker(store, options).Run());
+  CONSILIUM_ASSIGN_OR_RETURN(CheckReport again, Checker(store, options).Run());
   std::set<std::pair<std::string, std::string>> before;
   for (const CheckProblem& problem : report.problems) {
     before.emplace(problem.kind, problem.object);

@@ -116,17 +116,16 @@ absl::StatusOr<std::vector<ContributionRow>> ListContributions(
   Page page;
   page.limit = query.limit;
   CONSILIUM_RETURN_IF_ERROR(CheckPage(page));
-  const std::string_view state = query.state.has_value()
-                                     ? ToString(*query.state)
-                                     : std::string_view();
+  const std::string_view state =
+      query.state.has_value() ? ToString(*query.state) : std::string_view();
   static const std::string rest =
       " (?2 IS NULL OR attempt = ?2) AND "
       "(?3 IS NULL OR institution_id = ?3) AND (?4 = '' OR state = ?4) "
       "ORDER BY round, attempt, institution_id, begun_at, id LIMIT ?5";
   static const std::string of_round =
       Cat("SELECT ", kColumns, " FROM contribution WHERE round = ?1 AND", rest);
-  static const std::string of_all = Cat(
-      "SELECT ", kColumns, " FROM contribution WHERE ?1 IS NULL AND", rest);
+  static const std::string of_all =
+      Cat("SELECT ", kColumns, " FROM contribution WHERE ?1 IS NULL AND", rest);
   return Collect(tx, query.round.has_value() ? of_round : of_all,
                  ParseContribution, query.round, query.attempt,
                  query.institution_id, state, query.limit);

@@ -76,8 +76,7 @@ int Write(sqlite3_file* file, const void* data, int bytes,
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
-  return Of(file).file->Truncate(size).ok() ? SQLITE_OK
-                                            : SQLITE_IOERR_TRUNCATE;
+  return Of(file).file->Truncate(size).ok() ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
 
 int Sync(sqlite3_file* file, int) {

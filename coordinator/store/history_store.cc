@@ -78,9 +78,9 @@ absl::StatusOr<std::unique_ptr<Connection>> HistoryStore::Impl::Connect(
 
 absl::Status HistoryStore::Impl::Open() {
   if (options_.max_readers < 1 || options_.max_group < 1) {
-    return absl::InvalidArgumentError(
-        Cat("max_readers ", options_.max_readers, " and max_group ",
-            options_.max_group, " must be at least 1"));
+    return absl::InvalidArgumentError(Cat("max_readers ", options_.max_readers,
+                                          " and max_group ", options_.max_group,
+                                          " must be at least 1"));
   }
   CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection,
                              Connect(options_.read_only));
@@ -92,13 +92,14 @@ absl::Status HistoryStore::Impl::Open() {
       CONSILIUM_RETURN_IF_ERROR(Migrate(*connection, EmbeddedMigrations()));
     }
   }
-  CONSILIUM_RETURN_IF_ERROR(CheckSchema(*connection, EmbeddedMigrations(),
-                                        !options_.read_only));
+  CONSILIUM_RETURN_IF_ERROR(
+      CheckSchema(*connection, EmbeddedMigrations(), !options_.read_only));
   if (options_.read_only) {
     MutexLock lock(&mu_);
     idle_.push_back(std::move(connection));
     return absl::OkStatus();
   }
+  sqlite3_wal_autocheckpoint(connection->handle(), options_.checkpoint_pages);
   // A restored copy may be in rollback mode; WAL is a property of the file.
   CONSILIUM_RETURN_IF_ERROR(connection->Script("PRAGMA journal_mode=WAL"));
   CONSILIUM_RETURN_IF_ERROR(Migrate(*connection, EmbeddedMigrations()));
@@ -298,7 +299,8 @@ absl::Status HistoryStore::Impl::BackupTo(ReadTx& tx, const std::string& path) {
   }
   const int step = sqlite3_backup_step(backup, -1);
   const int finish = sqlite3_backup_finish(backup);
-  if (step != SQLITE_DONE) return to->Error(finish != SQLITE_OK ? finish : step);
+  if (step != SQLITE_DONE)
+    return to->Error(finish != SQLITE_OK ? finish : step);
   // A single file: no log beside it that a copy could forget.
   return to->Script("PRAGMA journal_mode = DELETE");
 }
@@ -321,8 +323,7 @@ absl::StatusOr<std::unique_ptr<HistoryStore>> HistoryStore::Open(
   return std::unique_ptr<HistoryStore>(new HistoryStore(std::move(impl)));
 }
 
-absl::Status HistoryStore::Write(
-    absl::FunctionRef<absl::Status(WriteTx&)> fn) {
+absl::Status HistoryStore::Write(absl::FunctionRef<absl::Status(WriteTx&)> fn) {
   return impl_->Write(fn);
 }
 void HistoryStore::WriteAsync(WriteFn fn, DoneFn done) {

@@ -42,12 +42,14 @@ class WriteTx : public ReadTx {
 };
 
 struct HistoryStoreOptions {
-  std::string path;         // the database file
-  std::string vfs;          // SQLite VFS name; empty: the system's default
-  bool create = false;      // make the schema when the file is empty
-  bool read_only = false;   // refuse every write; never migrates
-  int max_readers = 4;      // pooled read-only connections
-  int max_group = 64;       // write transactions that may share one commit
+  std::string path;        // the database file
+  std::string vfs;         // SQLite VFS name; empty: the system's default
+  bool create = false;     // make the schema when the file is empty
+  bool read_only = false;  // refuse every write; never migrates
+  int max_readers = 4;     // pooled read-only connections
+  int max_group = 64;      // write transactions that may share one commit
+  // Pages of the log after which a commit moves it into the database.
+  int checkpoint_pages = 1000;
   absl::Duration busy_timeout = absl::Seconds(5);
 };
 
@@ -66,8 +68,8 @@ struct HistoryStoreOptions {
 //
 // Errors of Open:
 //   NOT_FOUND            no file (Store makes it, with its mode)
-//   FAILED_PRECONDITION  empty and not create; schema newer than this program, or older and read_only
-//   DATA_LOSS            not a database, or malformed
+//   FAILED_PRECONDITION  empty and not create; schema newer than this program,
+//   or older and read_only DATA_LOSS            not a database, or malformed
 // Errors of Read and Write, besides what the function returns:
 //   RESOURCE_EXHAUSTED   disk full
 //   DATA_LOSS            malformed database

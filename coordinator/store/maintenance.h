@@ -43,7 +43,8 @@ struct CheckOptions {
 
 // Reads everything, changes nothing. A damaged store gives problems, not an
 // error; an error means the check itself could not run.
-absl::StatusOr<CheckReport> CheckStore(Store& store, const CheckOptions& options);
+absl::StatusOr<CheckReport> CheckStore(Store& store,
+                                       const CheckOptions& options);
 
 struct BackupReport {
   int64_t database_bytes = 0;
@@ -72,8 +73,8 @@ struct RestoreOptions {
 struct RestoreReport {
   int64_t blobs = 0;
   int64_t blob_bytes = 0;
-  int64_t rounds_cancelled = 0;        // were collecting or folding
-  int64_t contributions_expired = 0;   // their spools are not in a backup
+  int64_t rounds_cancelled = 0;       // were collecting or folding
+  int64_t contributions_expired = 0;  // their spools are not in a backup
 };
 
 // Rebuilds a data directory from a backup; verifies every digest before the

@@ -243,10 +243,10 @@ absl::StatusOr<int64_t> RevokeCertificatesOf(WriteTx& tx,
                                              int64_t institution_id,
                                              absl::Time now,
                                              std::string_view reason) {
-  CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
-      "UPDATE certificate SET revoked_at = ?2, reason = ?3 "
-      "WHERE institution_id = ?1 AND revoked_at IS NULL",
-      institution_id, now, TextOrNull{reason}));
+  CONSILIUM_RETURN_IF_ERROR(
+      tx.connection().Run("UPDATE certificate SET revoked_at = ?2, reason = ?3 "
+                          "WHERE institution_id = ?1 AND revoked_at IS NULL",
+                          institution_id, now, TextOrNull{reason}));
   return tx.connection().changes();
 }
 
@@ -263,9 +263,9 @@ absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
                                       absl::Time now) {
   static const std::string sql = Cat(
       "SELECT ", kTokenColumns, " FROM enrolment_token WHERE token_hash = ?");
-  CONSILIUM_ASSIGN_OR_RETURN(
-      TokenRow token, Required(FindOne(tx, sql, ParseToken, token_hash),
-                               "this enrolment token"));
+  CONSILIUM_ASSIGN_OR_RETURN(TokenRow token,
+                             Required(FindOne(tx, sql, ParseToken, token_hash),
+                                      "this enrolment token"));
   if (token.used_at.has_value()) {
     return absl::FailedPreconditionError(
         Cat("this enrolment token was used at ", FormatTime(*token.used_at),

@@ -16,8 +16,7 @@ constexpr std::array<std::string_view, 4> kVersionStates = {
 constexpr std::array<std::string_view, 3> kRoundKeyStates = {"none", "live",
                                                              "destroyed"};
 constexpr std::array<std::string_view, 6> kContributionStates = {
-    "uploading", "committed",  "folded",
-    "quarantined", "superseded", "expired"};
+    "uploading", "committed", "folded", "quarantined", "superseded", "expired"};
 constexpr std::array<std::string_view, 3> kMetricPhases = {"train", "evaluate",
                                                            "aggregate"};
 

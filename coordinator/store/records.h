@@ -58,6 +58,8 @@ struct FederationRow {
   std::optional<int64_t> current_version;  // promoted and served
   absl::Time created_at;
   bool paused = false;  // no new rounds are opened
+
+  friend bool operator==(const FederationRow&, const FederationRow&) = default;
 };
 
 struct InstitutionRow {
@@ -68,6 +70,9 @@ struct InstitutionRow {
   absl::Time created_at;
   absl::Time updated_at;
   std::optional<absl::Time> last_seen_at;
+
+  friend bool operator==(const InstitutionRow&,
+                         const InstitutionRow&) = default;
 };
 
 struct CertificateRow {
@@ -81,6 +86,9 @@ struct CertificateRow {
   absl::Time issued_at;
   std::optional<absl::Time> revoked_at;
   std::string reason;  // empty: NULL
+
+  friend bool operator==(const CertificateRow&,
+                         const CertificateRow&) = default;
 };
 
 // An enrolment token; the token itself is never stored, only its hash.
@@ -92,6 +100,8 @@ struct TokenRow {
   std::optional<absl::Time> used_at;
   absl::Time created_at;
   std::string created_by;
+
+  friend bool operator==(const TokenRow&, const TokenRow&) = default;
 };
 
 // An immutable set of parameters, named by the digest of its blob.
@@ -110,6 +120,8 @@ struct VersionRow {
   std::optional<absl::Time> promoted_at;
   std::optional<absl::Time> pruned_at;  // blob deleted by retention
   std::string report_json;  // what the fold did with each group; empty: NULL
+
+  friend bool operator==(const VersionRow&, const VersionRow&) = default;
 };
 
 struct RoundRow {
@@ -120,7 +132,7 @@ struct RoundRow {
   int64_t base_version = 0;
   std::optional<int64_t> candidate_version;
   std::string config_json = "{}";  // as run
-  std::string state_json;  // the machine's snapshot; empty: NULL
+  std::string state_json;          // the machine's snapshot; empty: NULL
   absl::Time planned_at;
   std::optional<absl::Time> opened_at;
   std::optional<absl::Time> deadline;
@@ -130,6 +142,8 @@ struct RoundRow {
   std::string round_public_key;           // raw bytes; empty: NULL
   RoundKeyState round_key_state = RoundKeyState::kNone;
   std::string trigger;  // manual, schedule, replay, ...
+
+  friend bool operator==(const RoundRow&, const RoundRow&) = default;
 };
 
 struct RoundEventRow {
@@ -140,6 +154,8 @@ struct RoundEventRow {
   std::string kind;
   std::string institution;  // name; empty: NULL
   std::string detail;
+
+  friend bool operator==(const RoundEventRow&, const RoundEventRow&) = default;
 };
 
 struct CohortMemberRow {
@@ -151,6 +167,9 @@ struct CohortMemberRow {
   std::optional<double> progress;  // 0..1
   std::string progress_text;       // empty: NULL
   absl::Time updated_at;
+
+  friend bool operator==(const CohortMemberRow&,
+                         const CohortMemberRow&) = default;
 };
 
 struct ContributionRow {
@@ -159,8 +178,8 @@ struct ContributionRow {
   int64_t attempt = 0;
   int64_t institution_id = 0;
   ContributionState state = ContributionState::kUploading;
-  std::string reason;        // empty: NULL
-  std::string manifest;      // canonical bytes
+  std::string reason;           // empty: NULL
+  std::string manifest;         // canonical bytes
   Sha256Digest payload_digest;  // of the encoded payload before sealing
   int64_t payload_bytes = 0;    // encoded payload before sealing
   std::string spool_path;  // relative to the data directory; empty once deleted
@@ -173,6 +192,9 @@ struct ContributionRow {
   std::string receipt;       // signed receipt; empty until committed
   absl::Time begun_at;
   std::optional<absl::Time> committed_at;
+
+  friend bool operator==(const ContributionRow&,
+                         const ContributionRow&) = default;
 };
 
 struct MetricRow {
@@ -186,6 +208,8 @@ struct MetricRow {
   double value = 0;  // NaN is refused: SQLite has none
   int64_t examples = 0;
   absl::Time at;
+
+  friend bool operator==(const MetricRow&, const MetricRow&) = default;
 };
 
 // Mean over institutions, weighted by examples.
@@ -194,6 +218,9 @@ struct WeightedMetric {
   double mean = 0;
   int64_t examples = 0;      // sum of the weights
   int64_t institutions = 0;  // how many reported it
+
+  friend bool operator==(const WeightedMetric&,
+                         const WeightedMetric&) = default;
 };
 
 struct ScheduleRow {
@@ -203,6 +230,8 @@ struct ScheduleRow {
   bool paused = false;
   std::optional<absl::Time> next_at;
   absl::Time updated_at;
+
+  friend bool operator==(const ScheduleRow&, const ScheduleRow&) = default;
 };
 
 }  // namespace consilium

@@ -179,10 +179,10 @@ absl::Status Store::SortLiveContributions(RecoveryReport& report) {
       CONSILIUM_ASSIGN_OR_RETURN(std::optional<ContributionRow> row,
                                  FindContribution(tx, id));
       if (!row.has_value()) continue;
-      const bool there = options_.fs->Exists(
-          JoinPath(options_.data_dir, row->spool_path));
+      const bool there =
+          options_.fs->Exists(JoinPath(options_.data_dir, row->spool_path));
       std::vector<ContributionRow>& list =
-          !there ? report.lost
+          !there                                        ? report.lost
           : row->state == ContributionState::kCommitted ? report.committed
                                                         : report.uploading;
       list.push_back(*std::move(row));
@@ -216,15 +216,16 @@ absl::Status Store::ReleaseRound(int64_t round, RetentionReport& report) {
   }
   std::vector<std::string> spools;
   CONSILIUM_RETURN_IF_ERROR(history_->Write([&](WriteTx& tx) -> absl::Status {
-    CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
-        "UPDATE round SET round_key_state = 'destroyed' "
-        "WHERE id = ? AND round_key_state = 'live'",
-        round));
+    CONSILIUM_RETURN_IF_ERROR(
+        tx.connection().Run("UPDATE round SET round_key_state = 'destroyed' "
+                            "WHERE id = ? AND round_key_state = 'live'",
+                            round));
     CONSILIUM_ASSIGN_OR_RETURN(
-        spools, Collect(tx,
-                        "SELECT spool_path FROM contribution "
-                        "WHERE round = ? AND spool_path IS NOT NULL",
-                        [](Statement& row) { return row.Text(0); }, round));
+        spools, Collect(
+                    tx,
+                    "SELECT spool_path FROM contribution "
+                    "WHERE round = ? AND spool_path IS NOT NULL",
+                    [](Statement& row) { return row.Text(0); }, round));
     // Nothing can count once its spool is gone.
     return tx.connection().Run(
         "UPDATE contribution SET spool_path = NULL, reason = "
@@ -249,10 +250,9 @@ absl::StatusOr<RetentionReport> Store::ApplyRetention(
   CONSILIUM_RETURN_IF_ERROR(RequireWritable(*this));
   if (policy.spool_retention < absl::ZeroDuration() ||
       policy.keep_versions < 0) {
-    return absl::InvalidArgumentError(
-        Cat("spool_retention ", FormatDuration(policy.spool_retention),
-            " and keep_versions ", policy.keep_versions,
-            " must not be negative"));
+    return absl::InvalidArgumentError(Cat(
+        "spool_retention ", FormatDuration(policy.spool_retention),
+        " and keep_versions ", policy.keep_versions, " must not be negative"));
   }
   RetentionReport report;
   std::vector<int64_t> rounds;

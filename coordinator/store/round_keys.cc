@@ -48,9 +48,8 @@ absl::StatusOr<RoundKeyRecord> Decode(std::string_view bytes) {
   CONSILIUM_ASSIGN_OR_RETURN(const uint32_t magic, reader.U32());
   CONSILIUM_ASSIGN_OR_RETURN(const uint16_t version, reader.U16());
   if (magic != kMagic || version != kVersion) {
-    return absl::InvalidArgumentError(
-        Cat("it has format version ", version, ", this program knows ",
-            kVersion));
+    return absl::InvalidArgumentError(Cat("it has format version ", version,
+                                          ", this program knows ", kVersion));
   }
   CONSILIUM_RETURN_IF_ERROR(reader.Skip(2));
   RoundKeyRecord key;
@@ -75,8 +74,8 @@ bool ParseName(std::string_view name, std::pair<int64_t, int64_t>* out) {
   }
   auto attempt = std::from_chars(round.ptr + 1, end, out->second);
   return attempt.ec == std::errc() &&
-         std::string_view(attempt.ptr, static_cast<size_t>(
-                                           end - attempt.ptr)) == kSuffix;
+         std::string_view(attempt.ptr,
+                          static_cast<size_t>(end - attempt.ptr)) == kSuffix;
 }
 
 }  // namespace
@@ -99,9 +98,8 @@ absl::Status RoundKeyFiles::Create(const RoundKeyRecord& key) {
   }
   const std::string path = PathOf(key.round, key.attempt);
   if (fs_->Exists(path)) {
-    return absl::AlreadyExistsError(
-        Cat("round ", key.round, " attempt ", key.attempt, " has a key, ",
-            path));
+    return absl::AlreadyExistsError(Cat("round ", key.round, " attempt ",
+                                        key.attempt, " has a key, ", path));
   }
   const std::string bytes = Encode(key);
   return WriteFileAtomic(fs_, path, AsBytes(bytes), 0600);
@@ -112,10 +110,9 @@ absl::StatusOr<RoundKeyRecord> RoundKeyFiles::Load(int64_t round,
   const std::string path = PathOf(round, attempt);
   const absl::StatusOr<FileInfo> info = fs_->Stat(path);
   if (absl::IsNotFound(info.status())) {
-    return absl::NotFoundError(
-        Cat("round ", round, " attempt ", attempt,
-            " has no key any more (", path,
-            "): it was destroyed when its retention ended, or never made"));
+    return absl::NotFoundError(Cat(
+        "round ", round, " attempt ", attempt, " has no key any more (", path,
+        "): it was destroyed when its retention ended, or never made"));
   }
   CONSILIUM_RETURN_IF_ERROR(info.status());
   if ((info->mode & 077) != 0) {
@@ -146,8 +143,7 @@ absl::Status RoundKeyFiles::Destroy(int64_t round, int64_t attempt) {
 }
 
 absl::Status RoundKeyFiles::DestroyFile(const std::string& path) {
-  absl::StatusOr<std::unique_ptr<File>> file =
-      fs_->Open(path, {.write = true});
+  absl::StatusOr<std::unique_ptr<File>> file = fs_->Open(path, {.write = true});
   if (absl::IsNotFound(file.status())) return absl::OkStatus();
   CONSILIUM_RETURN_IF_ERROR(file.status());
   CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, (*file)->Size());

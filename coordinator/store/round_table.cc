@@ -154,9 +154,10 @@ absl::StatusOr<std::vector<RoundEventRow>> ListRoundEvents(
   };
   // Four statements rather than one with an OR, so that each uses an index.
   const auto sql = [](std::string_view filter, std::string_view order) {
-    return Cat("SELECT id, round, attempt, at, kind, institution, detail "
-               "FROM round_event WHERE ",
-               filter, order, " LIMIT ?2");
+    return Cat(
+        "SELECT id, round, attempt, at, kind, institution, detail "
+        "FROM round_event WHERE ",
+        filter, order, " LIMIT ?2");
   };
   static const std::string all_up = sql("id > ?1", " ORDER BY id");
   static const std::string all_down = sql("id < ?1", " ORDER BY id DESC");

@@ -72,9 +72,9 @@ absl::Status SpoolReader::Scan(int64_t first_offset) {
   end_ = first_offset;
   while (true) {
     SpoolRecordHead head;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const bool good, ReadRecordHead(file_.get(), end_, size,
-                                        offsets_.size(), header_, &head));
+    CONSILIUM_ASSIGN_OR_RETURN(const bool good,
+                               ReadRecordHead(file_.get(), end_, size,
+                                              offsets_.size(), header_, &head));
     if (!good) return absl::OkStatus();
     offsets_.push_back(end_);
     if (header_.vectors > 1) vectors_.push_back(head.vector);
@@ -84,22 +84,21 @@ absl::Status SpoolReader::Scan(int64_t first_offset) {
 
 size_t SpoolReader::record_bytes(uint64_t index) const {
   if (index >= records()) return 0;
-  const int64_t next =
-      index + 1 < records() ? offsets_[index + 1] : end_;
+  const int64_t next = index + 1 < records() ? offsets_[index + 1] : end_;
   return static_cast<size_t>(next - offsets_[index]) - kSpoolRecordHead;
 }
 
 absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
     uint64_t index, std::span<std::byte> buffer) const {
   if (index >= records()) {
-    return absl::OutOfRangeError(Cat("spool ", path_, ": no record ", index,
-                                     ", it holds ", records()));
+    return absl::OutOfRangeError(
+        Cat("spool ", path_, ": no record ", index, ", it holds ", records()));
   }
   const size_t bytes = record_bytes(index);
   if (buffer.size() < bytes) {
-    return absl::InvalidArgumentError(
-        Cat("spool ", path_, ": record ", index, " has ", bytes,
-            " bytes, the buffer ", buffer.size()));
+    return absl::InvalidArgumentError(Cat("spool ", path_, ": record ", index,
+                                          " has ", bytes, " bytes, the buffer ",
+                                          buffer.size()));
   }
   CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
       file_.get(), offsets_[index] + static_cast<int64_t>(kSpoolRecordHead),
@@ -173,9 +172,8 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
 
 absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
     const std::string& path, RecordCheck check, DurableFn on_durable) {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::unique_ptr<File> file,
-      fs_->Open(JoinPath(root_, path), {.write = true}));
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                             fs_->Open(JoinPath(root_, path), {.write = true}));
   CONSILIUM_ASSIGN_OR_RETURN(DecodedSpoolHeader decoded,
                              ReadSpoolHeader(file.get()));
   const SpoolHeader& header = decoded.header;

@@ -34,8 +34,8 @@ struct SpoolKey {
 
 // What stands at the head of a spool file; immutable.
 struct SpoolHeader {
-  bool sealed = true;   // records are AES-256-GCM chunks
-  bool masked = false;  // words of a ring, under secure aggregation
+  bool sealed = true;               // records are AES-256-GCM chunks
+  bool masked = false;              // words of a ring, under secure aggregation
   uint64_t total_chunks = 0;        // records of a complete upload, >= 1
   uint64_t payload_bytes = 0;       // encoded payload before sealing
   uint32_t max_record_bytes = 0;    // largest body; <= kMaxSpoolRecordBytes

@@ -16,8 +16,8 @@ constexpr uint32_t kMaxSignatureBytes = 4096;
 
 absl::Status AboveLimit(std::string_view field, uint64_t value,
                         uint64_t limit) {
-  return absl::InvalidArgumentError(Cat("spool header: ", field, " ", value,
-                                        " is not within 1..", limit));
+  return absl::InvalidArgumentError(
+      Cat("spool header: ", field, " ", value, " is not within 1..", limit));
 }
 
 size_t PaddedBytes(size_t manifest, size_t wrapped_key, size_t signature) {

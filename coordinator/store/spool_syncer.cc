@@ -32,18 +32,25 @@ void SpoolWriter::State::Start(uint64_t records, int64_t offset) {
   appended_end = durable_end = offset;
 }
 
+absl::Status SpoolWriter::State::Reserve(int64_t next) {
+  if (next <= allocated) return absl::OkStatus();
+  const int64_t ahead =
+      std::max(next, std::min(next + kAllocateBytes, SpoolFileBytes(header)));
+  allocated = ahead;
+  const absl::Status status = file->Allocate(ahead);
+  if (!absl::IsResourceExhausted(status)) return status;
+  // Not enough for the run, maybe enough for this record.
+  allocated = next;
+  return file->Allocate(next);
+}
+
 absl::Status SpoolWriter::State::WriteRecord(uint64_t index,
                                              std::span<const std::byte> body,
                                              uint32_t vector) {
   const auto head =
       EncodeRecordHead({static_cast<uint32_t>(body.size()), vector, index});
   const int64_t next = end + static_cast<int64_t>(head.size() + body.size());
-  absl::Status status;
-  if (next > allocated) {
-    allocated = std::max(
-        next, std::min(next + kAllocateBytes, SpoolFileBytes(header)));
-    status = file->Allocate(allocated);
-  }
+  absl::Status status = Reserve(next);
   if (status.ok()) status = file->WriteAt(end, head);
   if (status.ok()) {
     status = file->WriteAt(end + static_cast<int64_t>(head.size()), body);

@@ -33,8 +33,8 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   DurableFn on_durable;  // called by whoever holds `running`
 
   // Appender thread only.
-  int64_t end = 0;     // offset of the next record
-  int64_t hinted = 0;  // writeback was asked for up to here
+  int64_t end = 0;        // offset of the next record
+  int64_t hinted = 0;     // writeback was asked for up to here
   int64_t allocated = 0;  // disk blocks were reserved up to here
 
   Mutex mu;
@@ -43,7 +43,7 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   int64_t appended_end ABSL_GUARDED_BY(mu) = 0;
   uint64_t durable ABSL_GUARDED_BY(mu) = 0;
   int64_t durable_end ABSL_GUARDED_BY(mu) = 0;
-  uint64_t told ABSL_GUARDED_BY(mu) = 0;      // on_durable returned for these
+  uint64_t told ABSL_GUARDED_BY(mu) = 0;       // on_durable returned for these
   bool scheduled ABSL_GUARDED_BY(mu) = false;  // in the queue, or running
   bool running ABSL_GUARDED_BY(mu) = false;    // a thread syncs or calls back
   bool closed ABSL_GUARDED_BY(mu) = false;
@@ -60,6 +60,8 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   void Close();
 
  private:
+  // Disk blocks for a record that ends at `next`, and for some behind it.
+  absl::Status Reserve(int64_t next);
   absl::Status WriteRecord(uint64_t index, std::span<const std::byte> body,
                            uint32_t vector);
 };

@@ -232,9 +232,9 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(
   sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
-  CONSILIUM_RETURN_IF_ERROR(connection->Script(
-      "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
-      "PRAGMA cache_size = -2048; PRAGMA mmap_size = 0;"));
+  CONSILIUM_RETURN_IF_ERROR(
+      connection->Script("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
+                         "PRAGMA cache_size = -2048; PRAGMA mmap_size = 0;"));
   if (!options.read_only) {
     CONSILIUM_RETURN_IF_ERROR(connection->Script(
         "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216;"));
@@ -252,9 +252,8 @@ absl::Status Connection::Error(int code) const {
   const std::string_view generic = sqlite3_errstr(code);
   if (text.empty() || text == "not an error") text = generic;
   return absl::Status(
-      CodeOf(code),
-      AbslView(Cat(path_, ": ", text, " (SQLite code ", code, ")",
-                   Advice(code))));
+      CodeOf(code), AbslView(Cat(path_, ": ", text, " (SQLite code ", code, ")",
+                                 Advice(code))));
 }
 
 absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {
@@ -276,8 +275,7 @@ absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {
 }
 
 absl::Status Connection::Script(const std::string& sql) {
-  const int code =
-      sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr);
+  const int code = sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) return Error(code);
   return absl::OkStatus();
 }

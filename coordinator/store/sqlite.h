@@ -186,8 +186,7 @@ class Connection {
 
  private:
   friend class Statement;
-  Connection(sqlite3* db, std::string path)
-      : db_(db), path_(std::move(path)) {}
+  Connection(sqlite3* db, std::string path) : db_(db), path_(std::move(path)) {}
   struct Cached {
     sqlite3_stmt* stmt = nullptr;
     bool in_use = false;

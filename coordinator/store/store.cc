@@ -52,12 +52,10 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
         Cat("no history at ", database,
             "; make a coordinator with `consilium init`"));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::unique_ptr<FileLock> lock,
-      fs->LockFile(JoinPath(options.data_dir, kLock)));
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<FileLock> lock,
+                             fs->LockFile(JoinPath(options.data_dir, kLock)));
   if (options.create) {
-    CONSILIUM_RETURN_IF_ERROR(
-        MakeDatabaseFile(fs, options.data_dir, database));
+    CONSILIUM_RETURN_IF_ERROR(MakeDatabaseFile(fs, options.data_dir, database));
   }
   CONSILIUM_ASSIGN_OR_RETURN(
       std::unique_ptr<HistoryStore> history,

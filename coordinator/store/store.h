@@ -28,7 +28,7 @@ struct StoreOptions {
   bool create = false;       // make a new, empty store
   bool read_only = false;    // list and show verbs of a stopped coordinator
   int max_readers = 4;
-  int syncer_threads = 2;    // 0: spools become durable only by Flush
+  int syncer_threads = 2;  // 0: spools become durable only by Flush
   int64_t min_free_bytes = int64_t{1} << 30;
 };
 

@@ -30,7 +30,7 @@ namespace consilium {
 // Pages of a list: rows with a key greater (ascending) or smaller (descending)
 // than `after`, at most `limit`.
 struct Page {
-  std::optional<int64_t> after;
+  std::optional<int64_t> after = std::nullopt;
   int64_t limit = 100;  // 1..10000
   bool descending = false;
 };
@@ -142,6 +142,8 @@ absl::Status MarkVersionPruned(WriteTx& tx, int64_t number, absl::Time now);
 struct BlobRef {
   Sha256Digest digest;
   int64_t bytes = 0;
+
+  friend bool operator==(const BlobRef&, const BlobRef&) = default;
 };
 // Blobs that a version row or the federation's layout still names (each once).
 absl::StatusOr<std::vector<BlobRef>> ListLiveBlobs(ReadTx& tx);
@@ -193,10 +195,10 @@ absl::StatusOr<std::optional<ContributionRow>> FindContribution(
 absl::StatusOr<std::optional<ContributionRow>> FindLiveContribution(
     ReadTx& tx, int64_t round, int64_t attempt, int64_t institution_id);
 struct ContributionQuery {
-  std::optional<int64_t> round;
-  std::optional<int64_t> attempt;
-  std::optional<int64_t> institution_id;
-  std::optional<ContributionState> state;
+  std::optional<int64_t> round = std::nullopt;
+  std::optional<int64_t> attempt = std::nullopt;
+  std::optional<int64_t> institution_id = std::nullopt;
+  std::optional<ContributionState> state = std::nullopt;
   int64_t limit = 10000;
 };
 // By round, attempt, institution, begun_at: the order of the fold.

@@ -57,8 +57,8 @@ absl::StatusOr<InsertedVersion> InsertVersion(WriteTx& tx, VersionRow row,
       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       row.number, row.digest, row.blob_bytes, row.parent, row.round,
       row.attempt, ToString(row.state), row.tainted, TextOrNull{row.reason},
-      BlobBytes{row.signature}, row.created_at, row.promoted_at,
-      row.pruned_at, TextOrNull{row.report_json}));
+      BlobBytes{row.signature}, row.created_at, row.promoted_at, row.pruned_at,
+      TextOrNull{row.report_json}));
   return InsertedVersion{std::move(row), true};
 }
 

@@ -53,8 +53,8 @@ TableSlice Rows(std::span<const size_t> rows) {
   slice.column_names = table.column_names;
   const size_t columns = table.column_names.size();
   for (const size_t row : rows) {
-    const auto begin = table.features.begin() +
-                       static_cast<ptrdiff_t>(row * columns);
+    const auto begin =
+        table.features.begin() + static_cast<ptrdiff_t>(row * columns);
     slice.features.insert(slice.features.end(), begin,
                           begin + static_cast<ptrdiff_t>(columns));
     slice.labels.push_back(table.labels[row]);
@@ -106,9 +106,8 @@ BreastCancerFederation SplitBreastCancer(uint64_t seed) {
     std::string_view name;
     size_t malignant, benign;
   };
-  constexpr Mix kHospitals[] = {{"hospital-a", 100, 10},
-                                {"hospital-b", 12, 213},
-                                {"hospital-c", 27, 13}};
+  constexpr Mix kHospitals[] = {
+      {"hospital-a", 104, 6}, {"hospital-b", 10, 219}, {"hospital-c", 25, 11}};
   Dealer dealer(seed);
   BreastCancerFederation federation;
   federation.public_slice = dealer.Deal(26, 43);

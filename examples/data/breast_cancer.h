@@ -36,9 +36,9 @@ struct HospitalSlices {
 //                 malignant   benign
 //   public_slice         26       43   for pre-training and feature scaling
 //   test                 47       78   held out: same mix as the whole table
-//   hospital-a          100       10   takes in referred cases
-//   hospital-b           12      213   screens the healthy
-//   hospital-c           27       13   small
+//   hospital-a          104        6   takes in referred cases
+//   hospital-b           10      219   screens the healthy
+//   hospital-c           25       11   small
 //
 // A hospital's validation slice is a fifth of its rows of each label, rounded
 // up.

@@ -81,8 +81,12 @@ function(consilium_test)
   target_include_directories(${A_NAME} PRIVATE ${CONSILIUM_ROOT})
   target_link_libraries(${A_NAME} PRIVATE ${A_DEPS} GTest::gmock
     GTest::gtest_main consilium_warnings)
+  set(properties TIMEOUT ${A_TIMEOUT})
+  if(A_LABELS)
+    list(APPEND properties LABELS "${A_LABELS}")
+  endif()
   gtest_discover_tests(${A_NAME} DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+    PROPERTIES ${properties})
 endfunction()
 
 function(consilium_bench)

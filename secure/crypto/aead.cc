@@ -28,9 +28,8 @@ const EVP_CIPHER* Method() {
 absl::StatusOr<openssl::CipherContext> NewContext(const SecretBytes& key,
                                                   Direction direction) {
   if (key.size() != kAeadKeyBytes) {
-    return absl::InvalidArgumentError(
-        Cat("an AES-256-GCM key has ", kAeadKeyBytes, " bytes, not ",
-            key.size()));
+    return absl::InvalidArgumentError(Cat(
+        "an AES-256-GCM key has ", kAeadKeyBytes, " bytes, not ", key.size()));
   }
   openssl::CipherContext context(EVP_CIPHER_CTX_new());
   if (context == nullptr ||
@@ -66,13 +65,11 @@ bool Transform(EVP_CIPHER_CTX* context, std::span<const std::byte> nonce,
   int done = 0;
   return EVP_CipherInit_ex(context, nullptr, nullptr, nullptr, Data(nonce),
                            -1) == 1 &&
-         (aad.empty() ||
-          EVP_CipherUpdate(context, nullptr, &done, Data(aad),
-                           static_cast<int>(aad.size())) == 1) &&
+         (aad.empty() || EVP_CipherUpdate(context, nullptr, &done, Data(aad),
+                                          static_cast<int>(aad.size())) == 1) &&
          (in.empty() ||
           EVP_CipherUpdate(context, reinterpret_cast<unsigned char*>(out),
-                           &done, Data(in),
-                           static_cast<int>(in.size())) == 1);
+                           &done, Data(in), static_cast<int>(in.size())) == 1);
 }
 
 }  // namespace

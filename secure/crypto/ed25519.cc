@@ -89,8 +89,8 @@ absl::StatusOr<VerifyKey> VerifyKey::FromHex(std::string_view hex) {
 
 absl::StatusOr<VerifyKey> VerifyKey::FromPem(std::string_view pem) {
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::Bio bio, openssl::BioOf(pem));
-  const openssl::Pkey handle(PEM_read_bio_PUBKEY(
-      bio.get(), nullptr, openssl::NoPassphrase, nullptr));
+  const openssl::Pkey handle(
+      PEM_read_bio_PUBKEY(bio.get(), nullptr, openssl::NoPassphrase, nullptr));
   if (handle == nullptr) {
     return openssl::Error(absl::StatusCode::kInvalidArgument,
                           "not a PEM public key");
@@ -156,13 +156,13 @@ absl::StatusOr<SigningKey> SigningKey::Generate(RandomSource& random) {
 
 absl::StatusOr<SigningKey> SigningKey::FromSeed(const SecretBytes& seed) {
   if (seed.size() != VerifyKey::kBytes) {
-    return absl::InvalidArgumentError(Cat(
-        "an Ed25519 seed has ", VerifyKey::kBytes, " bytes, not ",
-        seed.size()));
+    return absl::InvalidArgumentError(Cat("an Ed25519 seed has ",
+                                          VerifyKey::kBytes, " bytes, not ",
+                                          seed.size()));
   }
   openssl::Pkey key(EVP_PKEY_new_raw_private_key(
-      EVP_PKEY_ED25519, nullptr,
-      Data(seed.Bytes(SecretAccess("Ed25519 seed"))), seed.size()));
+      EVP_PKEY_ED25519, nullptr, Data(seed.Bytes(SecretAccess("Ed25519 seed"))),
+      seed.size()));
   if (key == nullptr) {
     return openssl::Error(absl::StatusCode::kInternal,
                           "cannot make an Ed25519 key");

@@ -35,8 +35,8 @@ absl::StatusOr<SecretBytes> HkdfSha256(std::span<const std::byte> secret,
                                        std::span<const std::byte> info,
                                        size_t length) {
   if (length == 0 || length > kMaxLength) {
-    return absl::InvalidArgumentError(Cat("HKDF-SHA256 gives 1 to ", kMaxLength,
-                                          " bytes, not ", length));
+    return absl::InvalidArgumentError(
+        Cat("HKDF-SHA256 gives 1 to ", kMaxLength, " bytes, not ", length));
   }
   const openssl::KdfContext context(EVP_KDF_CTX_new(Method()));
   char digest[] = "SHA256";

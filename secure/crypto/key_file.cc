@@ -34,9 +34,11 @@ absl::StatusOr<SecretBytes> ReadKeyFile(FileSystem* fs,
                                         const std::string& path) {
   CONSILIUM_ASSIGN_OR_RETURN(const FileInfo info, StatKeyFile(fs, path));
   if (info.size > kMaxKeyFileBytes) {
-    return absl::ResourceExhaustedError(
-        Cat("key file ", path, " has ", info.size, " bytes; a key file has at "
-            "most ", kMaxKeyFileBytes));
+    return absl::ResourceExhaustedError(Cat("key file ", path, " has ",
+                                            info.size,
+                                            " bytes; a key file has at "
+                                            "most ",
+                                            kMaxKeyFileBytes));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                              fs->Open(path, OpenOptions{}));

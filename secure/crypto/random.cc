@@ -17,8 +17,8 @@ class OpensslRandom final : public RandomSource {
     constexpr size_t kMost = std::numeric_limits<int>::max();
     while (!out.empty()) {
       const std::span<std::byte> part = out.first(std::min(out.size(), kMost));
-      CONSILIUM_CHECK(RAND_bytes(openssl::Data(part),
-                                 static_cast<int>(part.size())) == 1);
+      CONSILIUM_CHECK(
+          RAND_bytes(openssl::Data(part), static_cast<int>(part.size())) == 1);
       out = out.subspan(part.size());
     }
   }

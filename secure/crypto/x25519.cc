@@ -60,8 +60,8 @@ absl::StatusOr<X25519PrivateKey> X25519PrivateKey::FromSecret(
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::Pkey key, PrivateHandle(secret));
   X25519PublicKey public_key;
   size_t size = public_key.bytes.size();
-  if (EVP_PKEY_get_raw_public_key(
-          key.get(), Data(std::span(public_key.bytes)), &size) != 1 ||
+  if (EVP_PKEY_get_raw_public_key(key.get(), Data(std::span(public_key.bytes)),
+                                  &size) != 1 ||
       size != public_key.bytes.size()) {
     return openssl::Error(absl::StatusCode::kInternal,
                           "cannot compute an X25519 public key");

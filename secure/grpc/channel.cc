@@ -11,8 +11,7 @@ constexpr int kMaxReconnectMillis = 15'000;
 
 int Millis(absl::Duration duration) {
   return static_cast<int>(std::clamp<int64_t>(
-      absl::ToInt64Milliseconds(duration), 1,
-      std::numeric_limits<int>::max()));
+      absl::ToInt64Milliseconds(duration), 1, std::numeric_limits<int>::max()));
 }
 
 }  // namespace

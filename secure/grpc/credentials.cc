@@ -105,8 +105,8 @@ grpc_ssl_certificate_config_reload_status Fetcher::Fetch(
   }
   const TlsIdentity& identity = material->identity;
   const bool mutual = fetcher->listener == Listener::kMutual;
-  const std::string chain = mutual ? identity.chain_pem
-                                   : identity.chain_pem + identity.root_pem;
+  const std::string chain =
+      mutual ? identity.chain_pem : identity.chain_pem + identity.root_pem;
   SecretBytes key(identity.key_pem.size() + 1);  // gRPC wants a C string
   const SecretAccess access("gives the server's key to gRPC");
   const std::span<const std::byte> bytes = identity.key_pem.Bytes(access);
@@ -114,8 +114,8 @@ grpc_ssl_certificate_config_reload_status Fetcher::Fetch(
   const grpc_ssl_pem_key_cert_pair pair = {key.Text(access).data(),
                                            chain.c_str()};
   // Without a client certificate to check the root is idle, yet gRPC insists.
-  *config = grpc_ssl_server_certificate_config_create(
-      identity.root_pem.c_str(), &pair, 1);
+  *config = grpc_ssl_server_certificate_config_create(identity.root_pem.c_str(),
+                                                      &pair, 1);
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 

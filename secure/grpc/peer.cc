@@ -23,11 +23,11 @@ absl::StatusOr<std::shared_ptr<const Peer>> ReadPeer(
             StdView(name.status().message()), "); enrol to get one"));
   }
   if (name->federation != federation) {
-    return absl::UnauthenticatedError(
-        Cat("certificate ", info->serial, " is of federation ",
-            Quoted(name->federation), ", this is federation ",
-            Quoted(federation), "; use the certificate from this federation's "
-            "enrolment"));
+    return absl::UnauthenticatedError(Cat(
+        "certificate ", info->serial, " is of federation ",
+        Quoted(name->federation), ", this is federation ", Quoted(federation),
+        "; use the certificate from this federation's "
+        "enrolment"));
   }
   return std::make_shared<const Peer>(Peer{*name, info->serial,
                                            info->fingerprint, info->not_before,

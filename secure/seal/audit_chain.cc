@@ -33,10 +33,9 @@ absl::Status AuditVerifier::Add(const AuditEntry& entry) {
                                    " follows entry ", head_.seq));
   }
   if (entry.prev_hash != head_.hash) {
-    return absl::DataLossError(
-        Cat("audit entry ", entry.seq, " continues hash ",
-            entry.prev_hash.Hex(), ", but entry ", head_.seq, " has ",
-            head_.hash.Hex()));
+    return absl::DataLossError(Cat(
+        "audit entry ", entry.seq, " continues hash ", entry.prev_hash.Hex(),
+        ", but entry ", head_.seq, " has ", head_.hash.Hex()));
   }
   if (entry.hash != AuditHash(entry)) {
     return absl::DataLossError(

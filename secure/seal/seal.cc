@@ -41,9 +41,9 @@ absl::StatusOr<SecretBytes> WrappingKey(const X25519PrivateKey& mine,
                                         std::span<const std::byte> info) {
   CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes shared, mine.Agree(theirs));
   std::array<std::byte, 2 * kX25519KeyBytes> salt;
-  std::copy(round.bytes.begin(), round.bytes.end(),
-            std::copy(ephemeral.bytes.begin(), ephemeral.bytes.end(),
-                      salt.begin()));
+  std::copy(
+      round.bytes.begin(), round.bytes.end(),
+      std::copy(ephemeral.bytes.begin(), ephemeral.bytes.end(), salt.begin()));
   return HkdfSha256(shared.Bytes(SecretAccess("derives a wrapping key")), salt,
                     info, kAeadKeyBytes);
 }
@@ -103,8 +103,8 @@ absl::StatusOr<WrappedKey> WrapContentKey(const ContentKey& key,
   const CanonicalEncoder info = ContextEncoder(kWrapDomain, context);
   CONSILIUM_ASSIGN_OR_RETURN(
       const SecretBytes wrapping,
-      WrappingKey(ephemeral, round_public, ephemeral.public_key(),
-                  round_public, info.bytes()));
+      WrappingKey(ephemeral, round_public, ephemeral.public_key(), round_public,
+                  info.bytes()));
   CONSILIUM_ASSIGN_OR_RETURN(AeadSealer sealer, AeadSealer::Create(wrapping));
   WrappedKey wrapped;
   wrapped.ephemeral_public = ephemeral.public_key();
@@ -126,14 +126,14 @@ absl::StatusOr<ContentKey> UnwrapContentKey(
                   info.bytes()));
   CONSILIUM_ASSIGN_OR_RETURN(AeadOpener opener, AeadOpener::Create(wrapping));
   SecretBytes secret(kAeadKeyBytes);
-  const absl::Status opened = opener.Open(
-      kZeroNonce, info.bytes(), wrapped.ciphertext,
-      secret.MutableBytes(SecretAccess("unwraps a content key")));
+  const absl::Status opened =
+      opener.Open(kZeroNonce, info.bytes(), wrapped.ciphertext,
+                  secret.MutableBytes(SecretAccess("unwraps a content key")));
   if (!opened.ok()) {
-    return Annotate(opened,
-                    Cat("the content key of ", context.institution,
-                        "'s upload to round ", context.round, " attempt ",
-                        context.attempt, " does not unwrap"));
+    return Annotate(
+        opened,
+        Cat("the content key of ", context.institution, "'s upload to round ",
+            context.round, " attempt ", context.attempt, " does not unwrap"));
   }
   return ContentKey::FromSecret(std::move(secret));
 }
@@ -173,9 +173,9 @@ absl::Status ChunkSealer::Seal(uint64_t index, std::span<const std::byte> frame,
                                std::span<std::byte> out) {
   CONSILIUM_RETURN_IF_ERROR(binding_.Select(index));
   if (frame.size() > kMaxChunkFrameBytes) {
-    return absl::InvalidArgumentError(
-        Cat("frame ", index, " of ", frame.size(), " bytes exceeds ",
-            kMaxChunkFrameBytes, " bytes"));
+    return absl::InvalidArgumentError(Cat("frame ", index, " of ", frame.size(),
+                                          " bytes exceeds ",
+                                          kMaxChunkFrameBytes, " bytes"));
   }
   return aead_.Seal(binding_.nonce(), binding_.aad(), frame, out);
 }

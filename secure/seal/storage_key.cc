@@ -63,9 +63,9 @@ absl::StatusOr<std::string> StorageKey::WrapSecret(
   out[0] = kVersion;
   const std::span<std::byte> nonce = out.subspan(1, kAeadNonceBytes);
   random.Fill(nonce);
-  CONSILIUM_RETURN_IF_ERROR(
-      sealer.Seal(nonce, purpose, secret.Bytes(SecretAccess("wraps")),
-                  out.subspan(kHeaderBytes)));
+  CONSILIUM_RETURN_IF_ERROR(sealer.Seal(nonce, purpose,
+                                        secret.Bytes(SecretAccess("wraps")),
+                                        out.subspan(kHeaderBytes)));
   return wrapped;
 }
 
@@ -77,10 +77,10 @@ absl::StatusOr<SecretBytes> StorageKey::UnwrapSecret(
         Cat("a wrapped secret of ", wrapped.size(), " bytes is cut short"));
   }
   if (wrapped[0] != kVersion) {
-    return absl::DataLossError(
-        Cat("a wrapped secret has format version ",
-            std::to_integer<int>(wrapped[0]), "; this program reads ",
-            std::to_integer<int>(kVersion)));
+    return absl::DataLossError(Cat("a wrapped secret has format version ",
+                                   std::to_integer<int>(wrapped[0]),
+                                   "; this program reads ",
+                                   std::to_integer<int>(kVersion)));
   }
   CONSILIUM_ASSIGN_OR_RETURN(AeadOpener opener, AeadOpener::Create(secret_));
   SecretBytes secret(wrapped.size() - kHeaderBytes - kAeadTagBytes);

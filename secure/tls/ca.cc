@@ -48,9 +48,9 @@ absl::StatusOr<std::vector<std::string>> AllHosts(const ServerNames& names) {
     hosts.insert(hosts.end(), {"localhost", "127.0.0.1", "::1"});
   }
   if (hosts.empty() || hosts.size() > kMaxHosts) {
-    return absl::InvalidArgumentError(
-        Cat("a server certificate is for 1 to ", kMaxHosts, " hosts, not ",
-            hosts.size()));
+    return absl::InvalidArgumentError(Cat("a server certificate is for 1 to ",
+                                          kMaxHosts, " hosts, not ",
+                                          hosts.size()));
   }
   std::vector<std::string> distinct;
   for (std::string& host : hosts) {
@@ -69,9 +69,9 @@ absl::StatusOr<std::vector<std::string>> AllHosts(const ServerNames& names) {
 
 absl::StatusOr<openssl::X509Request> ReadRequest(std::string_view csr_pem) {
   if (csr_pem.size() > kMaxRequestBytes) {
-    return absl::InvalidArgumentError(
-        Cat("certificate request of ", csr_pem.size(), " bytes exceeds ",
-            kMaxRequestBytes, " bytes"));
+    return absl::InvalidArgumentError(Cat("certificate request of ",
+                                          csr_pem.size(), " bytes exceeds ",
+                                          kMaxRequestBytes, " bytes"));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::Bio bio, openssl::BioOf(csr_pem));
   openssl::X509Request request(PEM_read_bio_X509_REQ(
@@ -99,9 +99,8 @@ absl::StatusOr<openssl::X509Request> ReadRequest(std::string_view csr_pem) {
 absl::Status SetValidity(const CertificateInfo& issuer, absl::Time now,
                          absl::Duration lifetime, CertificateSpec& spec) {
   if (lifetime <= absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        Cat("certificate lifetime ", FormatDuration(lifetime),
-            " is not positive"));
+    return absl::InvalidArgumentError(Cat(
+        "certificate lifetime ", FormatDuration(lifetime), " is not positive"));
   }
   if (now >= issuer.not_after) {
     return absl::FailedPreconditionError(
@@ -238,8 +237,7 @@ absl::StatusOr<IssuingCa> IssuingCa::LoadDirectory(FileSystem* fs,
       std::string issuing,
       ReadWholeFile(fs, JoinPath(directory, "issuing-ca.pem"), kMost));
   CONSILIUM_ASSIGN_OR_RETURN(
-      TlsKey key,
-      TlsKey::LoadFile(fs, JoinPath(directory, "issuing-ca.key")));
+      TlsKey key, TlsKey::LoadFile(fs, JoinPath(directory, "issuing-ca.key")));
   absl::StatusOr<IssuingCa> ca =
       Create(std::move(federation), std::move(root), std::move(issuing),
              std::move(key), now);
@@ -279,9 +277,9 @@ absl::StatusOr<std::string> IssuingCa::IssuePeer(std::string_view csr_pem,
                                                  RandomSource& random) const {
   CONSILIUM_RETURN_IF_ERROR(peer.Validate());
   if (peer.federation != federation_) {
-    return absl::InvalidArgumentError(
-        Cat("identity ", peer.Uri(), " is not of federation ",
-            Quoted(federation_)));
+    return absl::InvalidArgumentError(Cat("identity ", peer.Uri(),
+                                          " is not of federation ",
+                                          Quoted(federation_)));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::X509Request request,
                              ReadRequest(csr_pem));

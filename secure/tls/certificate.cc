@@ -22,8 +22,9 @@ inline void FreeGeneralNames(GENERAL_NAMES* names) {
 using GeneralNames = std::unique_ptr<GENERAL_NAMES, FreeWith<FreeGeneralNames>>;
 
 std::span<const std::byte> StringBytes(const ASN1_STRING* text) {
-  return std::as_bytes(std::span(ASN1_STRING_get0_data(text),
-                                 static_cast<size_t>(ASN1_STRING_length(text))));
+  return std::as_bytes(
+      std::span(ASN1_STRING_get0_data(text),
+                static_cast<size_t>(ASN1_STRING_length(text))));
 }
 
 std::string CommonName(const X509_NAME* name) {
@@ -80,8 +81,8 @@ absl::Status DescribeNames(const X509& certificate, CertificateInfo& info) {
         return absl::InvalidArgumentError(
             "certificate has more than one URI name, so it names nobody");
       }
-      CONSILIUM_ASSIGN_OR_RETURN(
-          info.subject_uri, NameText(name->d.uniformResourceIdentifier));
+      CONSILIUM_ASSIGN_OR_RETURN(info.subject_uri,
+                                 NameText(name->d.uniformResourceIdentifier));
     }
   }
   return absl::OkStatus();
@@ -91,20 +92,18 @@ absl::Status DescribeNames(const X509& certificate, CertificateInfo& info) {
 
 absl::StatusOr<std::vector<X509Ptr>> ReadCertificates(std::string_view pem) {
   if (pem.size() > kMaxCertificateTextBytes) {
-    return absl::InvalidArgumentError(
-        Cat("certificate text of ", pem.size(), " bytes exceeds ",
-            kMaxCertificateTextBytes, " bytes"));
+    return absl::InvalidArgumentError(Cat("certificate text of ", pem.size(),
+                                          " bytes exceeds ",
+                                          kMaxCertificateTextBytes, " bytes"));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const Bio bio, BioOf(pem));
   std::vector<X509Ptr> certificates;
   while (true) {
-    X509Ptr next(
-        PEM_read_bio_X509(bio.get(), nullptr, NoPassphrase, nullptr));
+    X509Ptr next(PEM_read_bio_X509(bio.get(), nullptr, NoPassphrase, nullptr));
     if (next == nullptr) break;
     if (certificates.size() == kMaxChainLength) {
-      return absl::InvalidArgumentError(
-          Cat("certificate text holds more than ", kMaxChainLength,
-              " certificates"));
+      return absl::InvalidArgumentError(Cat("certificate text holds more than ",
+                                            kMaxChainLength, " certificates"));
     }
     certificates.push_back(std::move(next));
   }
@@ -149,7 +148,8 @@ absl::StatusOr<CertificateInfo> Describe(X509& certificate) {
   const ASN1_STRING* serial = X509_get0_serialNumber(&certificate);
   info.serial = HexEncode(StringBytes(serial));
   // Ours have 16 bytes; DER drops leading zeros, so put them back.
-  if (info.serial.size() < 32) info.serial.insert(0, 32 - info.serial.size(), '0');
+  if (info.serial.size() < 32)
+    info.serial.insert(0, 32 - info.serial.size(), '0');
   info.subject_name = CommonName(X509_get_subject_name(&certificate));
   info.issuer_name = CommonName(X509_get_issuer_name(&certificate));
   CONSILIUM_RETURN_IF_ERROR(DescribeNames(certificate, info));
@@ -199,9 +199,9 @@ absl::StatusOr<Sha256Digest> CertificateFingerprint(std::string_view pem) {
 absl::StatusOr<PeerName> PeerFromCertificatePem(std::string_view pem) {
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info, ParseCertificate(pem));
   if (info.subject_uri.empty()) {
-    return absl::InvalidArgumentError(
-        Cat("certificate ", info.serial, " (", Quoted(info.subject_name),
-            ") has no consilium:// name"));
+    return absl::InvalidArgumentError(Cat("certificate ", info.serial, " (",
+                                          Quoted(info.subject_name),
+                                          ") has no consilium:// name"));
   }
   return PeerName::Parse(info.subject_uri);
 }
@@ -236,9 +236,8 @@ absl::StatusOr<TlsIdentity> LoadTlsIdentity(FileSystem* fs,
   CONSILIUM_ASSIGN_OR_RETURN(std::string chain,
                              ReadWholeFile(fs, files.chain, kMost));
   CONSILIUM_ASSIGN_OR_RETURN(SecretBytes key, ReadKeyFile(fs, files.key));
-  absl::StatusOr<TlsIdentity> identity =
-      MakeTlsIdentity(std::move(root), std::move(chain), std::move(key), use,
-                      now);
+  absl::StatusOr<TlsIdentity> identity = MakeTlsIdentity(
+      std::move(root), std::move(chain), std::move(key), use, now);
   if (!identity.ok()) {
     return Annotate(identity.status(), Cat(files.chain, " with ", files.key));
   }

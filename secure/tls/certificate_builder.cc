@@ -35,7 +35,8 @@ constexpr int kMaxDepthBelowRoot = 1;
 enum KeyUsageBit { kDigitalSignature = 0, kKeyCertSign = 5, kCrlSign = 6 };
 
 bool IsCa(CertificateKind kind) {
-  return kind == CertificateKind::kRootCa || kind == CertificateKind::kIssuingCa;
+  return kind == CertificateKind::kRootCa ||
+         kind == CertificateKind::kIssuingCa;
 }
 
 bool AddExtension(X509& certificate, int nid, void* value, bool critical) {
@@ -104,8 +105,8 @@ bool AddKeyUsage(X509& certificate, CertificateKind kind) {
           ? ASN1_BIT_STRING_set_bit(bits.get(), kKeyCertSign, 1) == 1 &&
                 ASN1_BIT_STRING_set_bit(bits.get(), kCrlSign, 1) == 1
           : ASN1_BIT_STRING_set_bit(bits.get(), kDigitalSignature, 1) == 1;
-  return set &&
-         AddExtension(certificate, NID_key_usage, bits.get(), /*critical=*/true);
+  return set && AddExtension(certificate, NID_key_usage, bits.get(),
+                             /*critical=*/true);
 }
 
 // One purpose per leaf: an institution's certificate must not pass for a
@@ -113,8 +114,8 @@ bool AddKeyUsage(X509& certificate, CertificateKind kind) {
 bool AddExtendedKeyUsage(X509& certificate, CertificateKind kind) {
   if (IsCa(kind)) return true;
   const Usages usages(EXTENDED_KEY_USAGE_new());
-  const int nid = kind == CertificateKind::kServer ? NID_server_auth
-                                                   : NID_client_auth;
+  const int nid =
+      kind == CertificateKind::kServer ? NID_server_auth : NID_client_auth;
   return usages != nullptr &&
          sk_ASN1_OBJECT_push(usages.get(), OBJ_nid2obj(nid)) > 0 &&
          AddExtension(certificate, NID_ext_key_usage, usages.get(),
@@ -201,9 +202,9 @@ absl::StatusOr<X509Ptr> BuildCertificate(const CertificateSpec& spec,
       !AddKeyIds(*certificate, spec.issuer) ||
       !AddSubjectNames(*certificate, spec) ||
       X509_sign(certificate.get(), spec.issuer_key, EVP_sha256()) == 0) {
-    return Error(absl::StatusCode::kInternal,
-                 Cat("cannot make a certificate for ",
-                     Quoted(spec.common_name)));
+    return Error(
+        absl::StatusCode::kInternal,
+        Cat("cannot make a certificate for ", Quoted(spec.common_name)));
   }
   return certificate;
 }

@@ -48,23 +48,23 @@ int Deadline::RemainingMillis() const {
       std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
 }
 
-Connection::Connection(Connection&& other) noexcept
+TcpConnection::TcpConnection(TcpConnection&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)) {}
 
-Connection& Connection::operator=(Connection&& other) noexcept {
+TcpConnection& TcpConnection::operator=(TcpConnection&& other) noexcept {
   std::swap(fd_, other.fd_);
   return *this;
 }
 
-Connection::~Connection() {
+TcpConnection::~TcpConnection() {
   if (fd_ >= 0) close(fd_);
 }
 
-absl::StatusOr<Connection> Connection::Open(
+absl::StatusOr<TcpConnection> TcpConnection::Open(
     const HostPort& server, const std::optional<ProxyAddress>& proxy,
     const Deadline& deadline) {
   if (!proxy.has_value()) return Dial(server, deadline);
-  absl::StatusOr<Connection> connection = Dial(proxy->address, deadline);
+  absl::StatusOr<TcpConnection> connection = Dial(proxy->address, deadline);
   if (!connection.ok()) {
     return Annotate(connection.status(), Cat("proxy ", proxy->Display()));
   }
@@ -75,24 +75,24 @@ absl::StatusOr<Connection> Connection::Open(
   return connection;
 }
 
-absl::StatusOr<Connection> Connection::Dial(const HostPort& server,
-                                            const Deadline& deadline) {
+absl::StatusOr<TcpConnection> TcpConnection::Dial(const HostPort& server,
+                                                  const Deadline& deadline) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int lookup = getaddrinfo(server.host.c_str(),
-                                 Cat(server.port).c_str(), &hints, &found);
+  const int lookup = getaddrinfo(server.host.c_str(), Cat(server.port).c_str(),
+                                 &hints, &found);
   if (lookup != 0) {
-    return absl::UnavailableError(
-        Cat("cannot find host ", Quoted(server.host, 256), ": ",
-            std::string_view(gai_strerror(lookup))));
+    return absl::UnavailableError(Cat("cannot find host ",
+                                      Quoted(server.host, 256), ": ",
+                                      std::string_view(gai_strerror(lookup))));
   }
   const std::unique_ptr<addrinfo, FreeAddresses> addresses(found);
   absl::Status last = absl::UnavailableError(
       Cat("host ", Quoted(server.host, 256), " has no address"));
   for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
-    Connection connection(
+    TcpConnection connection(
         socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
                a->ai_protocol));
     if (connection.fd_ < 0) {
@@ -104,7 +104,8 @@ absl::StatusOr<Connection> Connection::Dial(const HostPort& server,
     if (error == EINPROGRESS) {
       CONSILIUM_RETURN_IF_ERROR(connection.Wait(POLLOUT, deadline));
       socklen_t size = sizeof(error);
-      if (getsockopt(connection.fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+      if (getsockopt(connection.fd_, SOL_SOCKET, SO_ERROR, &error, &size) !=
+          0) {
         error = errno;
       }
     }
@@ -114,7 +115,7 @@ absl::StatusOr<Connection> Connection::Dial(const HostPort& server,
   return last;
 }
 
-absl::Status Connection::Wait(short events, const Deadline& deadline) {
+absl::Status TcpConnection::Wait(short events, const Deadline& deadline) {
   pollfd entry{fd_, events, 0};
   while (true) {
     const int millis = deadline.RemainingMillis();
@@ -129,8 +130,8 @@ absl::Status Connection::Wait(short events, const Deadline& deadline) {
   }
 }
 
-absl::Status Connection::SendAll(std::span<const std::byte> bytes,
-                                 const Deadline& deadline) {
+absl::Status TcpConnection::SendAll(std::span<const std::byte> bytes,
+                                    const Deadline& deadline) {
   while (!bytes.empty()) {
     const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent > 0) {
@@ -144,8 +145,8 @@ absl::Status Connection::SendAll(std::span<const std::byte> bytes,
   return absl::OkStatus();
 }
 
-absl::StatusOr<size_t> Connection::Receive(std::span<std::byte> out,
-                                           const Deadline& deadline) {
+absl::StatusOr<size_t> TcpConnection::Receive(std::span<std::byte> out,
+                                              const Deadline& deadline) {
   while (true) {
     const ssize_t got = recv(fd_, out.data(), out.size(), 0);
     if (got > 0) return static_cast<size_t>(got);
@@ -160,9 +161,9 @@ absl::StatusOr<size_t> Connection::Receive(std::span<std::byte> out,
   }
 }
 
-absl::Status Connection::Tunnel(const HostPort& server,
-                                const ProxyAddress& proxy,
-                                const Deadline& deadline) {
+absl::Status TcpConnection::Tunnel(const HostPort& server,
+                                   const ProxyAddress& proxy,
+                                   const Deadline& deadline) {
   const std::string target = server.ToString();
   std::string request =
       Cat("CONNECT ", target, " HTTP/1.1\r\nHost: ", target, "\r\n");

@@ -25,17 +25,17 @@ class Deadline {
 };
 
 // A connected socket. One thread at a time.
-class Connection {
+class TcpConnection {
  public:
   // Name lookup is bounded by the system's resolver, all else by `deadline`.
   // Errors: UNAVAILABLE, DEADLINE_EXCEEDED.
-  static absl::StatusOr<Connection> Open(
+  static absl::StatusOr<TcpConnection> Open(
       const HostPort& server, const std::optional<ProxyAddress>& proxy,
       const Deadline& deadline);
 
-  Connection(Connection&& other) noexcept;
-  Connection& operator=(Connection&& other) noexcept;
-  ~Connection();
+  TcpConnection(TcpConnection&& other) noexcept;
+  TcpConnection& operator=(TcpConnection&& other) noexcept;
+  ~TcpConnection();
 
   absl::Status SendAll(std::span<const std::byte> bytes,
                        const Deadline& deadline);
@@ -44,9 +44,9 @@ class Connection {
                                  const Deadline& deadline);
 
  private:
-  explicit Connection(int fd) : fd_(fd) {}
-  static absl::StatusOr<Connection> Dial(const HostPort& server,
-                                         const Deadline& deadline);
+  explicit TcpConnection(int fd) : fd_(fd) {}
+  static absl::StatusOr<TcpConnection> Dial(const HostPort& server,
+                                            const Deadline& deadline);
   absl::Status Tunnel(const HostPort& server, const ProxyAddress& proxy,
                       const Deadline& deadline);
   absl::Status Wait(short events, const Deadline& deadline);

@@ -40,11 +40,11 @@ absl::StatusOr<PeerRole> ParsePeerRole(std::string_view text) {
 }
 
 absl::Status ValidateName(std::string_view what, std::string_view name) {
-  const bool good =
-      !name.empty() && name.size() <= kMaxNameBytes &&
-      IsNameStart(name.front()) &&
-      std::all_of(name.begin(), name.end(),
-                  [](char c) { return IsNameStart(c) || c == '-'; });
+  const bool good = !name.empty() && name.size() <= kMaxNameBytes &&
+                    IsNameStart(name.front()) &&
+                    std::all_of(name.begin(), name.end(), [](char c) {
+                      return IsNameStart(c) || c == '-';
+                    });
   if (good) return absl::OkStatus();
   return absl::InvalidArgumentError(
       Cat(what, " name ", Quoted(name), " is not 1 to ", kMaxNameBytes,

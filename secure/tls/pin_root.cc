@@ -46,7 +46,7 @@ absl::StatusOr<Ssl> NewSession(const SslContext& context,
 
 // TLS talks to memory and we to the socket: so every wait has the deadline,
 // and a peer that closes cannot raise SIGPIPE.
-absl::Status Handshake(SSL* ssl, Connection& connection,
+absl::Status Handshake(SSL* ssl, TcpConnection& connection,
                        const Deadline& deadline) {
   std::array<std::byte, 16 * 1024> buffer;
   while (true) {
@@ -99,8 +99,8 @@ absl::StatusOr<std::vector<openssl::X509Ptr>> PeerChain(SSL* ssl) {
 absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options) {
   const Deadline deadline(options.timeout);
   CONSILIUM_ASSIGN_OR_RETURN(
-      Connection connection,
-      Connection::Open(options.server, options.proxy, deadline));
+      TcpConnection connection,
+      TcpConnection::Open(options.server, options.proxy, deadline));
 
   // The handshake accepts any chain; the pinned fingerprint decides below,
   // before anything is sent. That the server holds the leaf's key is part of
@@ -126,9 +126,9 @@ absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options) {
     CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
                                openssl::FingerprintOf(*certificate));
     if (fingerprint == options.fingerprint) {
-      const absl::Status verified = openssl::VerifyChain(
-          chain, *certificate, CertificateUse::kServer, options.server.host,
-          options.now);
+      const absl::Status verified =
+          openssl::VerifyChain(chain, *certificate, CertificateUse::kServer,
+                               options.server.host, options.now);
       if (!verified.ok()) {
         return Annotate(verified, options.server.ToString());
       }

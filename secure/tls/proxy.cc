@@ -15,9 +15,9 @@ namespace {
 
 constexpr std::string_view kHttp = "http://";
 
-std::optional<std::string> FirstSet(
-    const Environment& environment,
-    std::initializer_list<const char*> names, std::string* which) {
+std::optional<std::string> FirstSet(const Environment& environment,
+                                    std::initializer_list<const char*> names,
+                                    std::string* which) {
   for (const char* name : names) {
     std::optional<std::string> value = environment(name);
     if (value.has_value() && !value->empty()) {
@@ -151,8 +151,8 @@ absl::StatusOr<std::optional<ProxyAddress>> ChooseProxy(
                    &source);
   }
   if (!url.has_value()) return std::nullopt;
-  const std::optional<std::string> exceptions = FirstSet(
-      environment, {"no_grpc_proxy", "no_proxy", "NO_PROXY"}, nullptr);
+  const std::optional<std::string> exceptions =
+      FirstSet(environment, {"no_grpc_proxy", "no_proxy", "NO_PROXY"}, nullptr);
   if (exceptions.has_value() && IsExcepted(*exceptions, host)) {
     return std::nullopt;
   }

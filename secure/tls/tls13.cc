@@ -39,8 +39,7 @@ absl::Status Configure() {
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::Bio text,
                              openssl::BioOf(kConfiguration));
   long line = 0;
-  if (conf == nullptr ||
-      NCONF_load_bio(conf.get(), text.get(), &line) != 1 ||
+  if (conf == nullptr || NCONF_load_bio(conf.get(), text.get(), &line) != 1 ||
       CONF_modules_load(conf.get(), "consilium", 0) != 1) {
     return openssl::Error(absl::StatusCode::kInternal,
                           "OpenSSL does not take the TLS configuration");

@@ -9,7 +9,7 @@ namespace openssl {
 namespace {
 
 // A list of certificates that somebody else owns.
-inline void FreeList(STACK_OF(X509)* list) { sk_X509_free(list); }
+inline void FreeList(STACK_OF(X509) * list) { sk_X509_free(list); }
 using BorrowedStack = std::unique_ptr<STACK_OF(X509), FreeWith<FreeList>>;
 
 std::string DescribeForPeople(X509* certificate) {
@@ -48,8 +48,8 @@ absl::Status VerifyFailure(X509_STORE_CTX* context, std::string_view host,
       for (const std::string& ip : info->ip_addresses) CatInto(names, " ", ip);
     }
     return absl::UnauthenticatedError(
-        Cat(who, " is not for host ", Quoted(host, 256), "; it is for:",
-            names.empty() ? " none" : names));
+        Cat(who, " is not for host ", Quoted(host, 256),
+            "; it is for:", names.empty() ? " none" : names));
   }
   return absl::UnauthenticatedError(
       Cat(who, " does not verify: ", X509_verify_cert_error_string(error)));
@@ -127,8 +127,7 @@ absl::Status VerifyChain(const std::vector<X509Ptr>& certificates, X509& root,
 namespace {
 
 absl::Status Verify(std::string_view chain_pem, std::string_view root_pem,
-                    CertificateUse use, std::string_view host,
-                    absl::Time now) {
+                    CertificateUse use, std::string_view host, absl::Time now) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<openssl::X509Ptr> chain,
                              openssl::ReadCertificates(chain_pem));
   CONSILIUM_ASSIGN_OR_RETURN(const openssl::X509Ptr root,
@@ -145,8 +144,8 @@ absl::Status VerifyCertificateChain(std::string_view chain_pem,
 }
 
 absl::Status VerifyServerChain(std::string_view chain_pem,
-                               std::string_view root_pem,
-                               std::string_view host, absl::Time now) {
+                               std::string_view root_pem, std::string_view host,
+                               absl::Time now) {
   if (host.empty()) {
     return absl::InvalidArgumentError("no host to look for in a certificate");
   }

@@ -61,7 +61,7 @@ enum class CertificateKind { kRootCa, kIssuingCa, kServer, kClient };
 struct CertificateSpec {
   CertificateKind kind = CertificateKind::kClient;
   std::string organization;
-  std::string common_name;  // at most 64 bytes
+  std::string common_name;         // at most 64 bytes
   std::vector<std::string> hosts;  // SANs: DNS names and IP addresses
   std::string uri;                 // SAN, "" for none
   absl::Time not_before;

@@ -31,11 +31,30 @@ void Check(std::string_view text) {
 // Few random bytes are TOML, so the input also picks keys and plausible values:
 // [key][value], where the last value means bytes of its own: [length][bytes].
 std::string Compose(std::string_view input) {
-  constexpr std::array<const char*, 24> kValues = {
-      "0", "1", "2", "3", "1000", "1e3", "0.5", "inf", "nan", "true", "false",
-      "\"0\"", "\"90s\"", "\"3d7ms\"", "\"forever\"", "\"1GiB\"", "\"5MB\"",
-      "\"off\"", "\"x-1\"", "\"h:1\"", "\"immediate\"", "\"alert\"",
-      "\"\\u00e9\\\\ \\\"\"", "\"\""};
+  constexpr std::array<const char*, 24> kValues = {"0",
+                                                   "1",
+                                                   "2",
+                                                   "3",
+                                                   "1000",
+                                                   "1e3",
+                                                   "0.5",
+                                                   "inf",
+                                                   "nan",
+                                                   "true",
+                                                   "false",
+                                                   "\"0\"",
+                                                   "\"90s\"",
+                                                   "\"3d7ms\"",
+                                                   "\"forever\"",
+                                                   "\"1GiB\"",
+                                                   "\"5MB\"",
+                                                   "\"off\"",
+                                                   "\"x-1\"",
+                                                   "\"h:1\"",
+                                                   "\"immediate\"",
+                                                   "\"alert\"",
+                                                   "\"\\u00e9\\\\ \\\"\"",
+                                                   "\"\""};
   std::string text;
   const auto& keys = consilium::ConfigKeys();
   while (input.size() >= 2) {

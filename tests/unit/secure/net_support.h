@@ -78,7 +78,7 @@ class LoopbackServer {
   uint16_t port_ = 0;
   std::thread acceptor_;
   Mutex mutex_;
-  std::vector<int> open_;         // guarded by mutex_ until acceptor_ ends
+  std::vector<int> open_;           // guarded by mutex_ until acceptor_ ends
   std::list<std::thread> workers_;  // likewise
 };
 
@@ -93,8 +93,8 @@ inline int DialLoopback(uint16_t port) {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(port);
-  CONSILIUM_CHECK(connect(fd, reinterpret_cast<sockaddr*>(&address),
-                          sizeof(address)) == 0);
+  CONSILIUM_CHECK(
+      connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
   return fd;
 }
 
@@ -118,7 +118,8 @@ inline void Shuttle(int a, int b) {
   std::array<char, 16384> buffer;
   const std::array<int, 2> fds = {a, b};
   while (true) {
-    std::array<pollfd, 2> waiting = {pollfd{a, POLLIN, 0}, pollfd{b, POLLIN, 0}};
+    std::array<pollfd, 2> waiting = {pollfd{a, POLLIN, 0},
+                                     pollfd{b, POLLIN, 0}};
     if (poll(waiting.data(), waiting.size(), -1) <= 0) return;
     for (size_t i = 0; i < 2; ++i) {
       if (waiting[i].revents == 0) continue;

@@ -2,6 +2,8 @@
 #ifndef CONSILIUM_TESTS_UNIT_SECURE_TEST_PKI_H_
 #define CONSILIUM_TESTS_UNIT_SECURE_TEST_PKI_H_
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <utility>
 
@@ -48,9 +50,9 @@ struct TestPki {
     const TlsKey key = Must(TlsKey::Generate());
     TlsIdentity identity;
     identity.root_pem = ca.root_pem();
-    identity.chain_pem = Must(
-        ca.IssuePeer(Must(CreateCertificateRequest(key, "")), name, issued_at,
-                     lifetime, *SystemRandom()));
+    identity.chain_pem =
+        Must(ca.IssuePeer(Must(CreateCertificateRequest(key, "")), name,
+                          issued_at, lifetime, *SystemRandom()));
     identity.key_pem = Must(key.ToPem());
     identity.leaf = Must(ParseCertificate(identity.chain_pem));
     return identity;
@@ -59,12 +61,13 @@ struct TestPki {
     return Peer(Name(name), kPeerLifetime, now);
   }
 
-  TlsIdentity Server(ServerNames names = {{"coordinator.example"}, true}) const {
+  TlsIdentity Server(ServerNames names = {{"coordinator.example"},
+                                          true}) const {
     const TlsKey key = Must(TlsKey::Generate());
     TlsIdentity identity;
     identity.root_pem = ca.root_pem();
-    identity.chain_pem = Must(
-        ca.IssueServer(names, key, now, kServerLifetime, *SystemRandom()));
+    identity.chain_pem =
+        Must(ca.IssueServer(names, key, now, kServerLifetime, *SystemRandom()));
     identity.key_pem = Must(key.ToPem());
     identity.leaf = Must(ParseCertificate(identity.chain_pem));
     return identity;

@@ -35,9 +35,9 @@ struct GroupName {
 // What a caller gives for one slot. Shape is row-major; empty means scalar.
 struct SlotSpec {
   std::string name;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape = {};
   DType dtype = DType::kF32;
-  GroupName group;
+  GroupName group = {};
 };
 
 // One slot in its place. `first_element` and `elements` count elements, never

@@ -37,11 +37,11 @@ namespace consilium {
 
 // Sizes of the model; stored in the base-model file.
 struct TableMoeShape {
-  int64_t features = 30;      // columns of the table
-  int64_t classes = 2;        // labels are 0 .. classes - 1
-  int64_t width = 64;         // of the trunk
-  int64_t lora_rank = 8;      // at most `width`
-  double lora_alpha = 16;     // above 0
+  int64_t features = 30;   // columns of the table
+  int64_t classes = 2;     // labels are 0 .. classes - 1
+  int64_t width = 64;      // of the trunk
+  int64_t lora_rank = 8;   // at most `width`
+  double lora_alpha = 16;  // above 0
   int64_t experts = 8;
   int64_t expert_width = 32;  // of an expert's hidden layer
   int64_t top_k = 2;          // experts per row, at most `experts`
@@ -55,7 +55,7 @@ struct TableView {
 };
 
 struct PretrainOptions {
-  int64_t epochs = 30;  // each one step over the whole slice
+  int64_t epochs = 15;  // each one step over the whole slice
   double learning_rate = 0.01;
   double weight_decay = 0.01;
   uint64_t seed = 1;
@@ -79,6 +79,8 @@ struct TrainerOptions {
   int threads = 1;
 };
 
+// The defaults are those of the reference federation; DESIGN.md in
+// client_sdk/training/ has the measurements behind them.
 struct TrainOptions {
   int64_t epochs = 5;
   int64_t batch_rows = 16;
@@ -94,7 +96,7 @@ struct TrainOptions {
   double balance_alpha = 0.01;
   // FedProx: adds prox_mu / 2 * |parameters - base|^2 to the loss (Li et al.,
   // "Federated optimization in heterogeneous networks", MLSys 2020).
-  double prox_mu = 0;
+  double prox_mu = 0.05;
   uint64_t seed = 1;  // of the order of the rows
 };
 

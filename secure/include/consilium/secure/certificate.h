@@ -31,7 +31,7 @@ class TlsKey {
   TlsKey& operator=(TlsKey&&) noexcept;
   ~TlsKey();
 
-  absl::StatusOr<SecretBytes> ToPem() const;        // PKCS#8
+  absl::StatusOr<SecretBytes> ToPem() const;         // PKCS#8
   absl::StatusOr<std::string> PublicKeyPem() const;  // SubjectPublicKeyInfo
 
   struct Handle;
@@ -87,8 +87,8 @@ absl::Status VerifyCertificateChain(std::string_view chain_pem,
 // The same for a server, and that its certificate names `host` (a DNS name or
 // an IP address).
 absl::Status VerifyServerChain(std::string_view chain_pem,
-                               std::string_view root_pem,
-                               std::string_view host, absl::Time now);
+                               std::string_view root_pem, std::string_view host,
+                               absl::Time now);
 
 // Root, chain (leaf first, then the issuing CA) and private key of one end of
 // a TLS connection, checked to fit together.
@@ -110,13 +110,11 @@ struct TlsIdentityFiles {
 // root or is not valid at `now`.
 absl::StatusOr<TlsIdentity> LoadTlsIdentity(FileSystem* fs,
                                             const TlsIdentityFiles& files,
-                                            CertificateUse use,
-                                            absl::Time now);
+                                            CertificateUse use, absl::Time now);
 absl::StatusOr<TlsIdentity> MakeTlsIdentity(std::string root_pem,
                                             std::string chain_pem,
                                             SecretBytes key_pem,
-                                            CertificateUse use,
-                                            absl::Time now);
+                                            CertificateUse use, absl::Time now);
 
 }  // namespace consilium
 

@@ -13,7 +13,7 @@
 namespace consilium {
 
 struct PinRootOptions {
-  HostPort server;  // the enrolment listener
+  HostPort server;           // the enrolment listener
   Sha256Digest fingerprint;  // of the root CA, from the invitation
   std::optional<ProxyAddress> proxy;
   absl::Duration timeout = absl::Seconds(20);  // over all steps

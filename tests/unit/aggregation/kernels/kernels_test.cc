@@ -19,8 +19,9 @@
 namespace consilium::kernels {
 namespace {
 
-constexpr size_t kSizes[] = {0, 1, 3, 7, 15, 16, 17, 64, 1001, 5003};
-constexpr size_t kContributors[] = {0, 1, 2, 3, 7, 8, 9, 16, 23};
+constexpr size_t kSizes[] = {0, 1, 3, 7, 15, 16, 17, 64, 127, 128, 129, 1001,
+                             8191, 8193, 16500};
+constexpr size_t kContributors[] = {0, 1, 2, 3, 8, 11, 12, 13, 16, 23};
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 

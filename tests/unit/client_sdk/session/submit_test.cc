@@ -38,7 +38,7 @@ std::vector<float> Decode(const std::string& payload,
 }
 
 struct Undisturbed {
-  std::string payload;
+  Sha256Digest digest;
   int64_t steps = 0;
 };
 
@@ -52,7 +52,7 @@ const Undisturbed& Reference() {
     auto task = h.Task(**session);
     CONSILIUM_CHECK(task.ok());
     CONSILIUM_CHECK((*session)->Submit(*task, h.FullUpdate(), {}, {}).ok());
-    return new Undisturbed{h.coordinator.CommittedPayload(1),
+    return new Undisturbed{Sha256(h.coordinator.CommittedPayload(1)),
                            h.coordinator.steps()};
   }();
   return *reference;
@@ -90,7 +90,7 @@ TEST(SubmitTest, CarriesEveryElementOnce) {
     const std::vector<float> part = Delta(slot);
     want.insert(want.end(), part.begin(), part.end());
   }
-  EXPECT_EQ(Decode(payload, ends), want);
+  EXPECT_TRUE(Decode(payload, ends) == want);
 
   ASSERT_OK_AND_ASSIGN(
       const FrameView frame0,
@@ -122,7 +122,7 @@ TEST(SubmitTest, SourceAndUpdateGiveTheSameBytes) {
     return absl::OkStatus();
   };
   ASSERT_OK(session->Submit(task, source, {}, {}));
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
 }
 
 TEST(SubmitTest, SendsOnlyTheGroupsHandedIn) {
@@ -145,7 +145,7 @@ TEST(SubmitTest, WithoutSealingThePayloadTravelsAsItIs) {
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   EXPECT_FALSE(task.sealed);
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
 }
 
 class FaultTest : public ::testing::TestWithParam<Fault> {};
@@ -162,7 +162,7 @@ TEST_P(FaultTest, AtAnyStepChangesNothing) {
     ASSERT_OK_AND_ASSIGN(SubmitOutcome outcome,
                          session->Submit(task, h.FullUpdate(), {}, {}));
     EXPECT_TRUE(std::holds_alternative<Receipt>(outcome));
-    EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+    EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
     EXPECT_EQ(h.coordinator.commits(1), 1);
     EXPECT_EQ(h.coordinator.uploads_seen(), 1u);
     EXPECT_FALSE(h.coordinator.NonceReused());
@@ -198,7 +198,7 @@ TEST_P(FaultTest, AndAKilledProcessChangesNothing) {
       ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
       ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
     }
-    EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+    EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
     EXPECT_EQ(h.coordinator.commits(1), 1);
     EXPECT_FALSE(h.coordinator.NonceReused());
     EXPECT_THAT(h.OutboxFiles(), IsEmpty());
@@ -229,7 +229,7 @@ TEST(SubmitTest, CoordinatorAwayForAWhile) {
     h.coordinator.FailAt(k, Fault::kRequestLost);
   }
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
   // Full jitter under a growing ceiling, never above the cap.
   const std::vector<absl::Duration> slept = h.sleeper.slept();
   ASSERT_THAT(slept, SizeIs(12));
@@ -258,7 +258,7 @@ TEST(SubmitTest, GivesUpWhenThePolicySaysSo) {
   ASSERT_OK_AND_ASSIGN(auto resumed, session->ResumePending({}, {}));
   ASSERT_THAT(resumed, SizeIs(1));
   EXPECT_TRUE(std::holds_alternative<Receipt>(resumed[0].outcome));
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
 }
 
 TEST(SubmitTest, TheSameUpdateAgainResumesAnotherOneReplaces) {
@@ -267,21 +267,16 @@ TEST(SubmitTest, TheSameUpdateAgainResumesAnotherOneReplaces) {
   h.coordinator.OpenRound(1);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
-  const auto fail_after_three_chunks = [&] {
-    h.coordinator.FailAt(5, Fault::kReplyLost);
-    h.coordinator.FailAt(6, Fault::kRequestLost);
-    h.coordinator.FailAt(7, Fault::kRequestLost);
-  };
-  fail_after_three_chunks();
-  EXPECT_FALSE(session->Submit(task, h.FullUpdate(), {}, {}).ok());
-  fail_after_three_chunks();
-  EXPECT_FALSE(session->Submit(task, h.FullUpdate(), {}, {}).ok());
+  for (const int step : {4, 2}) {
+    h.coordinator.FailForGoodAt(step, Fault::kReplyLost);
+    EXPECT_FALSE(session->Submit(task, h.FullUpdate(), {}, {}).ok());
+    h.coordinator.ClearFaults();
+  }
   EXPECT_EQ(h.coordinator.uploads_seen(), 1u);
 
-  h.FullUpdate();
   ASSERT_OK(session->Submit(task, h.FullUpdate(2.0f), {}, {}));
   EXPECT_EQ(h.coordinator.uploads_seen(), 2u);
-  EXPECT_NE(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_NE(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
   EXPECT_FALSE(h.coordinator.NonceReused());
   EXPECT_THAT(h.OutboxFiles(), IsEmpty());
 }
@@ -297,7 +292,7 @@ TEST(SubmitTest, AfterCommitTheOriginalReceiptComesBack) {
                        session->Submit(task, h.FullUpdate(2.0f), {}, {}));
   EXPECT_EQ(std::get<Receipt>(first).upload_id,
             std::get<Receipt>(second).upload_id);
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
 }
 
 TEST(SubmitTest, ARefusalThatStandsEmptiesTheOutbox) {
@@ -365,18 +360,13 @@ TEST(SubmitTest, NeverMoreInFlightThanTheWindow) {
 TEST(SubmitTest, AStreamThatMovesNothingIsCutAndResumed) {
   Harness h;
   h.options.stall_timeout = absl::Milliseconds(20);
-  h.options.retry.give_up_after = absl::Nanoseconds(1);
   h.coordinator.OpenRound(1);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   h.coordinator.SetMute(true);
-  EXPECT_THAT(session->Submit(task, h.FullUpdate(), {}, {}),
-              StatusIs(absl::StatusCode::kDeadlineExceeded,
-                       HasSubstr("stall_timeout")));
-  h.coordinator.SetMute(false);
-  ASSERT_OK_AND_ASSIGN(auto resumed, session->ResumePending({}, {}));
-  ASSERT_THAT(resumed, SizeIs(1));
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
+  EXPECT_THAT(h.events, ::testing::Contains(HasSubstr("stall_timeout")));
 }
 
 TEST(SubmitTest, CancellingEndsItAndKeepsTheOutbox) {
@@ -401,7 +391,7 @@ TEST(SubmitTest, CancellingEndsItAndKeepsTheOutbox) {
     EXPECT_THAT(h.OutboxFiles(), SizeIs(1));
     ASSERT_OK(session->ResumePending({}, {}));
   }
-  EXPECT_EQ(h.coordinator.CommittedPayload(1), Reference().payload);
+  EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
   session->Cancel("closing");
   EXPECT_THAT(session->WaitForWork(absl::Minutes(1), {}),
               StatusIs(absl::StatusCode::kCancelled));

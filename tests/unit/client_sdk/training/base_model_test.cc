@@ -47,8 +47,8 @@ std::string Replaced(std::string text, std::string_view from,
 }
 
 TEST(AdapterSlotsTest, GroupsAndOrder) {
-  ASSERT_OK_AND_ASSIGN(const Layout layout, Layout::Create(AdapterSlots(
-                                                kShape)));
+  ASSERT_OK_AND_ASSIGN(const Layout layout,
+                       Layout::Create(AdapterSlots(kShape)));
   EXPECT_EQ(layout.CanonicalText(),
             "consilium-layout 1\n"
             "shared F32 2x3 trunk.0.lora_A.weight\n"
@@ -68,21 +68,22 @@ TEST(CheckShapeTest, NamesWhatIsOutOfRange) {
   const auto refused = [](auto change, std::string_view message) {
     TableMoeShape shape = kShape;
     change(shape);
-    EXPECT_THAT(CheckShape(shape),
-                StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr(std::string(message))));
+    EXPECT_THAT(CheckShape(shape), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            HasSubstr(std::string(message))));
   };
   EXPECT_OK(CheckShape(kShape));
   EXPECT_OK(CheckShape({}));
   refused([](auto& s) { s.features = 0; }, "features is 0");
   refused([](auto& s) { s.classes = 1; }, "classes is 1");
-  refused([](auto& s) { s.width = int64_t{1} << 40; }, "width is 1099511627776");
+  refused([](auto& s) { s.width = int64_t{1} << 40; },
+          "width is 1099511627776");
   refused([](auto& s) { s.lora_rank = 5; }, "at most width, 4");
   refused([](auto& s) { s.top_k = 4; }, "at most experts, 3");
   refused([](auto& s) { s.experts = -1; }, "experts is -1");
   refused([](auto& s) { s.lora_alpha = 0; }, "lora_alpha is 0");
-  refused([](auto& s) { s.lora_alpha = std::numeric_limits<double>::infinity(); },
-          "lora_alpha");
+  refused(
+      [](auto& s) { s.lora_alpha = std::numeric_limits<double>::infinity(); },
+      "lora_alpha");
   refused([](auto& s) { s.experts = s.width = s.expert_width = 65536; },
           "experts * expert_width * width");
 }

@@ -68,9 +68,9 @@ class Federation {
   void TrainAlone(const TableSlice& rows, double& accuracy) {
     std::vector<NamedTensor> version = pretrained_.version_zero;
     for (int round = 0; round < kRounds; ++round) {
-      ASSERT_OK_AND_ASSIGN(const TrainResult trained,
-                           trainer_->Train(SourceOf(version), ViewOf(rows),
-                                           Options(round, 9)));
+      ASSERT_OK_AND_ASSIGN(
+          const TrainResult trained,
+          trainer_->Train(SourceOf(version), ViewOf(rows), Options(round, 9)));
       ASSERT_OK(AddDelta(trained.delta, version));
     }
     Test(version, accuracy);
@@ -86,8 +86,7 @@ class Federation {
       for (size_t h = 0; h < data_.hospitals.size(); ++h) {
         ASSERT_OK_AND_ASSIGN(
             const TrainResult trained,
-            trainer_->Train(SourceOf(version),
-                            ViewOf(data_.hospitals[h].train),
+            trainer_->Train(SourceOf(version), ViewOf(data_.hospitals[h].train),
                             Options(round, h)));
         EXPECT_LT(trained.utilisation_std, 0.15);
         const ParameterSource delta = SourceOf(trained.delta);
@@ -95,10 +94,10 @@ class Federation {
           const auto values = delta(slots[s].name);
           if (!values.ok()) continue;  // an expert that no row reached
           const GroupName& group = slots[s].group;
-          const double weight = static_cast<double>(
-              group.kind == GroupKind::kExpert
-                  ? trained.routed_tokens[group.expert]
-                  : trained.examples);
+          const double weight =
+              static_cast<double>(group.kind == GroupKind::kExpert
+                                      ? trained.routed_tokens[group.expert]
+                                      : trained.examples);
           weights[s] += weight;
           sums[s].resize(values->size());
           for (size_t i = 0; i < values->size(); ++i) {
@@ -137,9 +136,10 @@ TEST(TableFederationTest, BeatsTrainingAloneAndComesCloseToPooling) {
     mean.federated += one.federated / kSeeds;
     mean.pooled += one.pooled / kSeeds;
   }
-  std::printf("mean:   version 0 %.3f, local %.3f, federated %.3f, pooled "
-              "%.3f\n",
-              mean.version_zero, mean.local, mean.federated, mean.pooled);
+  std::printf(
+      "mean:   version 0 %.3f, local %.3f, federated %.3f, pooled "
+      "%.3f\n",
+      mean.version_zero, mean.local, mean.federated, mean.pooled);
   EXPECT_GE(mean.federated, mean.local + 0.02);
   EXPECT_GE(mean.federated, mean.pooled - 0.02);
   EXPECT_GT(mean.federated, mean.version_zero);

@@ -18,9 +18,9 @@ namespace consilium {
 namespace {
 
 using ::testing::Contains;
-using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 constexpr TableMoeShape kShape = {.features = 4,
                                   .width = 8,
@@ -28,6 +28,8 @@ constexpr TableMoeShape kShape = {.features = 4,
                                   .lora_alpha = 4,
                                   .experts = 4,
                                   .expert_width = 8};
+
+constexpr PretrainOptions kPretrain = {.epochs = 60};
 
 // Label 1 where the first two features agree in sign; the trunk saw another
 // rule, so only the adapter can learn this one.
@@ -66,8 +68,8 @@ bool SameBits(const std::vector<NamedTensor>& a,
 class TableTrainerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_OK_AND_ASSIGN(pretrained_,
-                         TableMoeTrainer::Pretrain(kShape, public_.view(), {}));
+    ASSERT_OK_AND_ASSIGN(pretrained_, TableMoeTrainer::Pretrain(
+                                          kShape, public_.view(), kPretrain));
     ASSERT_OK_AND_ASSIGN(
         trainer_, TableMoeTrainer::Create(AsBytes(pretrained_.base_model),
                                           {.device = TrainingDevice::kCpu}));
@@ -76,7 +78,8 @@ class TableTrainerTest : public ::testing::Test {
 
   const Rows public_ = MakeRows(60, 1, false);
   const Rows rows_ = MakeRows(200, 2, true);
-  const TrainOptions options_ = {.epochs = 3, .learning_rate = 0.01};
+  const TrainOptions options_ = {
+      .epochs = 3, .learning_rate = 0.01, .prox_mu = 0};
   PretrainedTable pretrained_;
   std::unique_ptr<TableMoeTrainer> trainer_;
   ParameterSource base_;
@@ -150,38 +153,33 @@ TEST_F(TableTrainerTest, SeedDecidesEveryBit) {
                        trainer_->Train(base_, rows_.view(), other));
   EXPECT_FALSE(SameBits(a.delta, c.delta));
 
-  ASSERT_OK_AND_ASSIGN(const PretrainedTable again,
-                       TableMoeTrainer::Pretrain(kShape, public_.view(), {}));
+  ASSERT_OK_AND_ASSIGN(
+      const PretrainedTable again,
+      TableMoeTrainer::Pretrain(kShape, public_.view(), kPretrain));
   EXPECT_EQ(again.base_model, pretrained_.base_model);
   EXPECT_TRUE(SameBits(again.version_zero, pretrained_.version_zero));
 }
 
-// A router that sends every row to experts 0 and 1.
 TEST_F(TableTrainerTest, ExpertsThatNoRowReachedHaveNoDelta) {
-  std::vector<NamedTensor> base = pretrained_.version_zero;
-  NamedTensor& router = *std::find_if(
-      base.begin(), base.end(),
-      [](const NamedTensor& t) { return t.name == "router.weight"; });
-  // The gelu of a trunk unit is above -0.2, so sums of units rarely turn
-  // negative; far apart weights make the order of the experts certain.
+  const Rows one = MakeRows(1, 4, true);  // goes to two of the four experts
+  TrainOptions options = options_;
+  options.learning_rate = 1e-6;  // so small that its choice does not change
+  ASSERT_OK_AND_ASSIGN(const TrainResult result,
+                       trainer_->Train(base_, one.view(), options));
+  EXPECT_EQ(result.utilisation_std, 0.25);  // shares 1/2, 1/2, 0, 0
+  std::vector<std::string> names;
+  for (const NamedTensor& tensor : result.delta) names.push_back(tensor.name);
   for (size_t e = 0; e < 4; ++e) {
-    for (size_t d = 0; d < 8; ++d) {
-      router.values[e * 8 + d] = e < 2 ? 50.0f : -50.0f;
+    const std::string prefix = "experts." + std::to_string(e);
+    if (result.routed_tokens[e] > 0) {
+      EXPECT_THAT(names, Contains(prefix + ".up.weight"));
+      EXPECT_THAT(names, Contains(prefix + ".down.weight"));
+    } else {
+      EXPECT_THAT(names, Not(Contains(StartsWith(prefix))));
     }
   }
-  TrainOptions options = options_;
-  options.balance_alpha = 0;
-  options.learning_rate = 1e-4;
-  ASSERT_OK_AND_ASSIGN(const TrainResult result,
-                       trainer_->Train(SourceOf(base), rows_.view(), options));
-  ASSERT_EQ(result.routed_tokens[2] + result.routed_tokens[3], 0u);
-  const auto named = [](const char* name) {
-    return Contains(Field(&NamedTensor::name, name));
-  };
-  EXPECT_THAT(result.delta, named("experts.1.up.weight"));
-  EXPECT_THAT(result.delta, named("router.weight"));
-  EXPECT_THAT(result.delta, Not(named("experts.2.up.weight")));
-  EXPECT_THAT(result.delta, Not(named("experts.3.down.weight")));
+  EXPECT_THAT(names, Contains("trunk.1.lora_A.weight"));
+  EXPECT_THAT(names, Contains("router.weight"));
 }
 
 double Norm(const std::vector<NamedTensor>& delta) {
@@ -286,9 +284,9 @@ TEST_F(TableTrainerTest, RefusesAnotherTable) {
 }
 
 TEST_F(TableTrainerTest, AutoDeviceAlwaysTrains) {
-  ASSERT_OK_AND_ASSIGN(const auto trainer,
-                       TableMoeTrainer::Create(
-                           AsBytes(pretrained_.base_model), {}));
+  ASSERT_OK_AND_ASSIGN(
+      const auto trainer,
+      TableMoeTrainer::Create(AsBytes(pretrained_.base_model), {}));
   ASSERT_OK(trainer->Train(base_, rows_.view(), options_));
   // On a machine without CUDA the other choice says what to do.
   const auto cuda = TableMoeTrainer::Create(AsBytes(pretrained_.base_model),
@@ -302,10 +300,9 @@ TEST_F(TableTrainerTest, AutoDeviceAlwaysTrains) {
 }
 
 TEST_F(TableTrainerTest, RefusesZeroThreads) {
-  EXPECT_THAT(TableMoeTrainer::Create(AsBytes(pretrained_.base_model),
-                                      {.threads = 0}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("threads is 0")));
+  EXPECT_THAT(
+      TableMoeTrainer::Create(AsBytes(pretrained_.base_model), {.threads = 0}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("threads is 0")));
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ TEST(ConfigTest, TheFileIsReadable) {
     begin = end + 1;
   }
   EXPECT_THAT(text, HasSubstr("#deadline = \"1h\""));
+  EXPECT_THAT(text, HasSubstr("#maximum_weight = 10000000.0\n"));
   EXPECT_THAT(text, HasSubstr("#max_update_bytes = \"4GiB\""));
   EXPECT_THAT(text, HasSubstr("#wait_after_quorum = \"forever\""));
   EXPECT_THAT(text, HasSubstr("#institution_lifetime = \"90d\""));
@@ -107,9 +108,9 @@ TEST(ConfigTest, NoTwoKeysShareAField) {
           ConfigValue(std::string("alert")), ConfigValue(std::string("json")),
           ConfigValue(std::string("error")), ConfigValue(std::string("77s")),
           ConfigValue(std::string("77d")), ConfigValue(std::string("3m77ms")),
-          ConfigValue(std::string("h:1")), ConfigValue(int64_t{7}),
-          ConfigValue(int64_t{100'003}), ConfigValue(true),
-          ConfigValue(false)}) {
+          ConfigValue(std::string("h:1")), ConfigValue(std::string("5MiB")),
+          ConfigValue(int64_t{7}), ConfigValue(int64_t{100'003}),
+          ConfigValue(true), ConfigValue(false)}) {
       CoordinatorConfig config;
       if (!key.parse(value, config).ok() || config == defaults) continue;
       changed = true;
@@ -168,8 +169,7 @@ TEST(ConfigTest, MistakesNameKeyValueAndLimit) {
   bad("[storage]\nmax_spool_bytes = \"1GiB\"", "storage.max_spool_bytes is 1");
   bad("[storage]\ndata_dir = \"\"", "must be a path");
   bad("[storage]\ndata_dir = \"a\\nb\"", "without control characters");
-  bad("[limits]\nmax_chunk_bytes = \"2MiB\"", "between 64 KiB and 1 MiB");
-  bad("[limits]\nupload_window_bytes = \"64KiB\"", "limits.max_chunk_bytes");
+  bad("[limits]\nupload_window_bytes = \"64KiB\"", "between 1 MiB and 1 GiB");
   bad("[listen]\naddress = \"\"", "host:port");
   bad("[listen]\naddress = \"host\"", "host:port");
   bad("[listen]\naddress = \"host:99999\"", "host:port");
@@ -195,9 +195,8 @@ TEST(ConfigTest, AllMistakesAreReportedAtOnceInOrder) {
 
   std::string many = "[rounds]\n";
   for (int i = 0; i < 50; ++i) CatInto(many, "k", i, " = 1\n");
-  EXPECT_THAT(ParseConfig(many),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("and 40 more")));
+  EXPECT_THAT(ParseConfig(many), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("and 40 more")));
 }
 
 TEST(ConfigTest, KeysFromTheFileAreDefusedInMessages) {
@@ -225,8 +224,7 @@ TEST(ConfigTest, LoadsAFileAndSaysWhichOneIsWrong) {
   const std::string dir = ::testing::TempDir();
   const std::string path = Cat(dir, "/config_test.toml");
   ASSERT_OK(WriteFileAtomic(PosixFileSystem(), path,
-                            AsBytes("[federation]\nname = \"cards\"\n"),
-                            0600));
+                            AsBytes("[federation]\nname = \"cards\"\n"), 0600));
   ASSERT_OK_AND_ASSIGN(const CoordinatorConfig config, LoadConfig(path));
   EXPECT_EQ(config.federation.name, "cards");
   EXPECT_EQ(config.storage.data_dir, Cat(dir, "/data"));

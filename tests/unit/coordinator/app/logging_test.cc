@@ -99,8 +99,9 @@ TEST_F(LoggingTest, AFileIsAppendedToAndCanBeRotated) {
   const std::string path = Cat(::testing::TempDir(), "/logging_test.log");
   const std::string moved = Cat(path, ".1");
   std::remove(path.c_str());
-  ASSERT_OK_AND_ASSIGN(const auto log,
-                       Logger::Create({LogLevel::kInfo, LogFormat::kText, path}));
+  ASSERT_OK_AND_ASSIGN(
+      const auto log,
+      Logger::Create({LogLevel::kInfo, LogFormat::kText, path}));
   log->Info({}, "before");
   struct stat info = {};
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
@@ -123,8 +124,8 @@ TEST_F(LoggingTest, AFileThatCannotBeOpenedIsNamed) {
 }
 
 TEST(LogWordsTest, RoundTrip) {
-  for (const LogLevel level : {LogLevel::kDebug, LogLevel::kInfo,
-                               LogLevel::kWarn, LogLevel::kError}) {
+  for (const LogLevel level :
+       {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
     EXPECT_THAT(ParseLogLevel(LogLevelName(level)), IsOkAndHolds(level));
   }
   for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {

@@ -23,9 +23,8 @@ TEST(SelectCohortTest, ATargetInvitesAFewMoreThanItNeeds) {
   RoundConfig config;
   config.target = 2;
   config.over_selection = 1;
-  EXPECT_THAT(
-      SelectCohort({{"a", 5}, {"b", 4}, {"c", 5}, {"d", 0}}, config),
-      ElementsAre("a", "b", "d"));
+  EXPECT_THAT(SelectCohort({{"a", 5}, {"b", 4}, {"c", 5}, {"d", 0}}, config),
+              ElementsAre("a", "b", "d"));
   EXPECT_THAT(SelectCohort({{"a", 5}, {"b", 4}}, config),
               ElementsAre("a", "b"));
 }

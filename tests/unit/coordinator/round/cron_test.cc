@@ -129,9 +129,8 @@ TEST(CronTest, ARepeatedLocalTimeFiresOnce) {
   // Asked within the second occurrence.
   EXPECT_THAT(Fires("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1),
               ElementsAre("2026-10-26T02:30+01:00"));
-  EXPECT_THAT(
-      Fires("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 2),
-      ElementsAre("2026-10-25T02:30+02:00", "2026-10-25T03:00+01:00"));
+  EXPECT_THAT(Fires("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", 2),
+              ElementsAre("2026-10-25T02:30+02:00", "2026-10-25T03:00+01:00"));
 }
 
 // New York: 2026-03-08 02:00 -05 becomes 03:00 -04; 2026-11-01 02:00 -04
@@ -191,8 +190,8 @@ std::string ListOf(const std::set<int>& values) {
 std::set<int> RandomSet(std::mt19937_64& random, int low, int high, int size) {
   std::set<int> values;
   for (int i = 0; i < size; ++i) {
-    values.insert(low + static_cast<int>(random() %
-                                         static_cast<uint64_t>(high - low + 1)));
+    values.insert(low + static_cast<int>(
+                            random() % static_cast<uint64_t>(high - low + 1)));
   }
   return values;
 }

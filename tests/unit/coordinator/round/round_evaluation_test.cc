@@ -175,21 +175,21 @@ TEST(EvaluationTest, TheFirstReportCounts) {
 TEST(EvaluationTest, MalformedReportsAreRefusedAndNamed) {
   RoundHarness h = Evaluating(LossRule());
   const double inf = std::numeric_limits<double>::infinity();
-  EXPECT_THAT(h.Send(Report("a", 0, 0.4, 0.5)),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("0 examples")));
-  EXPECT_THAT(h.Send(Report("a", 10, inf, 0.5)),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("loss is inf")));
+  EXPECT_THAT(
+      h.Send(Report("a", 0, 0.4, 0.5)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("0 examples")));
+  EXPECT_THAT(
+      h.Send(Report("a", 10, inf, 0.5)),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("loss is inf")));
   EXPECT_THAT(h.Send(Report("a", 10, 0.5, std::nan(""))),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(h.Send(EvaluationReported{"a", 10, {{"bad name", 1.0}}, {}}),
               StatusIs(absl::StatusCode::kInvalidArgument));
   std::map<std::string, double> many;
   for (int i = 0; i < 300; ++i) many["m" + std::to_string(i)] = i;
-  EXPECT_THAT(h.Send(EvaluationReported{"a", 10, many, {}}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("at most 256")));
+  EXPECT_THAT(
+      h.Send(EvaluationReported{"a", 10, many, {}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 256")));
 }
 
 TEST(EvaluationTest, ExtremeValuesNeverPromoteByOverflow) {

@@ -77,8 +77,7 @@ RoundEvent Example(std::string_view name, absl::Time now) {
       {"FoldFinished", FoldFinished{1, 8, 3, {}}},
       {"FoldFailed", FoldFailed{1, "corrupt", true}},
       {"PublishFailed", PublishFailed{1, "disk full"}},
-      {"EvaluationReported",
-       EvaluationReported{"a", 10, {{"loss", 0.4}}, {}}},
+      {"EvaluationReported", EvaluationReported{"a", 10, {{"loss", 0.4}}, {}}},
       {"EvaluationDeclined", EvaluationDeclined{"a", "no data"}},
       {"BaseAbandoned", BaseAbandoned{7, "bad"}},
       {"Restarted", Restarted{}}};
@@ -127,17 +126,17 @@ TEST_P(EventInPhase, IsHandledAsTheTableSays) {
   std::string want = row.want[std::min(static_cast<size_t>(phase), size_t{5})];
   const bool has_version =
       phase == RoundPhase::kPromoted || phase == RoundPhase::kRejected;
-  if (want == "final") want = has_version || phase != RoundPhase::kFailed
-                                  ? "ok" : "none";
+  if (want == "final")
+    want = has_version || phase != RoundPhase::kFailed ? "ok" : "none";
 
   const RoundEvent event = Example(row.event, h.now);
   EXPECT_EQ(RoundEventName(event), row.event);
   const absl::StatusOr<Transition> next = Apply(h.state, event, h.now);
   if (want == "F") {
-    EXPECT_THAT(next, StatusIs(absl::StatusCode::kFailedPrecondition,
-                               AllOf(HasSubstr(std::string(
-                                         RoundPhaseName(phase))),
-                                     HasSubstr(row.event))));
+    EXPECT_THAT(next,
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         AllOf(HasSubstr(std::string(RoundPhaseName(phase))),
+                               HasSubstr(row.event))));
     return;
   }
   if (want == "none") {
@@ -148,8 +147,8 @@ TEST_P(EventInPhase, IsHandledAsTheTableSays) {
   if (want == "ok") {
     EXPECT_EQ(next->answer, Answer::kAccepted) << next->text;
   } else {
-    EXPECT_EQ(next->answer, want == "late" ? Answer::kLate
-                                           : Answer::kUnchanged);
+    EXPECT_EQ(next->answer,
+              want == "late" ? Answer::kLate : Answer::kUnchanged);
     EXPECT_EQ(next->text.empty(), want != "late");
     EXPECT_EQ(next->state, h.state);
     EXPECT_TRUE(next->effects.empty());
@@ -176,9 +175,10 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(RoundMachineTest, AStrangerIsNotFoundWhereverAMemberIsNamed) {
   RoundHarness h = InPhase(RoundPhase::kCollecting);
   for (const RoundEvent& event : std::vector<RoundEvent>{
-           ProgressReported{"x", 0.1, ""}, UploadBegan{"x"}, UploadLost{"x", ""},
-           ContributionCommitted{"x", 1}, ContributionQuarantined{"x", ""},
-           ContributionReleased{"x"}, Declined{"x", ""}, MemberFailed{"x", ""},
+           ProgressReported{"x", 0.1, ""}, UploadBegan{"x"},
+           UploadLost{"x", ""}, ContributionCommitted{"x", 1},
+           ContributionQuarantined{"x", ""}, ContributionReleased{"x"},
+           Declined{"x", ""}, MemberFailed{"x", ""},
            MemberRemoved{"x", Removal::kRevoked, ""}}) {
     EXPECT_THAT(h.Send(event),
                 StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"x\"")))
@@ -199,9 +199,9 @@ TEST(RoundMachineTest, ValuesOutOfRangeAreNamed) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("nan")));
   EXPECT_THAT(h.Send(Extend{h.now - absl::Seconds(1)}),
               StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(h.Send(Extend{*h.state.deadline}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("not later")));
+  EXPECT_THAT(
+      h.Send(Extend{*h.state.deadline}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not later")));
   EXPECT_THAT(h.Send(Extend{absl::InfiniteFuture()}),
               StatusIs(absl::StatusCode::kInvalidArgument));
   h = InPhase(RoundPhase::kAggregating);
@@ -220,12 +220,10 @@ TEST(PlanRoundTest, RefusesWhatCannotBecomeARound) {
     return PlanRound(std::move(p), now).status();
   };
   EXPECT_OK(plan({{"a", {}}, {"b", {}}}));
-  EXPECT_THAT(plan({{"a", {}}}),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("needs 2")));
+  EXPECT_THAT(plan({{"a", {}}}), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("needs 2")));
   EXPECT_THAT(plan({{"a", {}}, {"a", {}}}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("twice")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("twice")));
   EXPECT_THAT(plan({{"A", {}}, {"b", {}}}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"A\"")));
   EXPECT_THAT(plan({{"a", {}}, {"b", {}}}, 0),

@@ -19,8 +19,8 @@ class RandomRound {
   explicit RandomRound(uint64_t seed) : random_(seed) {}
 
   int64_t Pick(int64_t low, int64_t high) {
-    return low + static_cast<int64_t>(
-                     random_() % static_cast<uint64_t>(high - low + 1));
+    return low + static_cast<int64_t>(random_() %
+                                      static_cast<uint64_t>(high - low + 1));
   }
   bool Chance(int percent) { return Pick(1, 100) <= percent; }
 
@@ -32,8 +32,8 @@ class RandomRound {
     for (int64_t i = 0; i < n; ++i) {
       std::map<std::string, double> base;
       if (Chance(50)) base["loss"] = 0.5;
-      plan.members.push_back({std::string(1, static_cast<char>('a' + i)),
-                              std::move(base)});
+      plan.members.push_back(
+          {std::string(1, static_cast<char>('a' + i)), std::move(base)});
     }
     RoundConfig& c = plan.config;
     c.quorum = Pick(1, n);
@@ -60,47 +60,67 @@ class RandomRound {
                       Pick(0, static_cast<int64_t>(s.members.size()) - 1))]
             .institution;
     switch (Pick(0, 30)) {
-      case 0: return Start{};
+      case 0:
+        return Start{};
       case 1:
-      case 2: return ProgressReported{who, 0.01 * static_cast<double>(Pick(0, 100)), "t"};
+      case 2:
+        return ProgressReported{who, 0.01 * static_cast<double>(Pick(0, 100)),
+                                "t"};
       case 3:
       case 4:
       case 5:
-      case 6: return UploadBegan{who};
-      case 7: return UploadLost{who, "reset"};
+      case 6:
+        return UploadBegan{who};
+      case 7:
+        return UploadLost{who, "reset"};
       case 8:
       case 9:
       case 10:
-      case 11: return ContributionCommitted{who, Pick(0, 100)};
-      case 12: return ContributionQuarantined{who, "norm"};
-      case 13: return ContributionReleased{who};
-      case 14: return Declined{who, "no"};
-      case 15: return MemberFailed{who, "crash"};
+      case 11:
+        return ContributionCommitted{who, Pick(0, 100)};
+      case 12:
+        return ContributionQuarantined{who, "norm"};
+      case 13:
+        return ContributionReleased{who};
+      case 14:
+        return Declined{who, "no"};
+      case 15:
+        return MemberFailed{who, "crash"};
       case 16:
         return MemberRemoved{
             who, Chance(50) ? Removal::kRevoked : Removal::kSuspended, "x"};
       case 17:
-      case 18: return Tick{};
-      case 19: return Extend{now + absl::Minutes(Pick(-5, 90))};
-      case 20: return CloseNow{};
-      case 21: return Chance(20) ? RoundEvent(Cancel{"stop"}) : Tick{};
+      case 18:
+        return Tick{};
+      case 19:
+        return Extend{now + absl::Minutes(Pick(-5, 90))};
+      case 20:
+        return CloseNow{};
+      case 21:
+        return Chance(20) ? RoundEvent(Cancel{"stop"}) : Tick{};
       case 22:
       case 23:
         return FoldFinished{Pick(0, s.fold_run), Pick(6, 9), 2,
                             Chance(20) ? std::vector<std::string>{"x", "y"}
                                        : std::vector<std::string>{}};
-      case 24: return FoldFailed{s.fold_run, "io", Chance(70)};
-      case 25: return PublishFailed{s.fold_run, "disk full"};
+      case 24:
+        return FoldFailed{s.fold_run, "io", Chance(70)};
+      case 25:
+        return PublishFailed{s.fold_run, "disk full"};
       case 26:
       case 27:
         return EvaluationReported{
-            who, Pick(1, 50), {{"loss", 0.1 * static_cast<double>(Pick(0, 9))}},
+            who,
+            Pick(1, 50),
+            {{"loss", 0.1 * static_cast<double>(Pick(0, 9))}},
             {}};
-      case 28: return EvaluationDeclined{who, "busy"};
+      case 28:
+        return EvaluationDeclined{who, "busy"};
       case 29:
         return Chance(20) ? RoundEvent(BaseAbandoned{Pick(4, 9), "bad"})
                           : Tick{};
-      default: return Restarted{};
+      default:
+        return Restarted{};
     }
   }
 
@@ -188,8 +208,8 @@ void CheckStep(const RoundState& before, const Transition& t) {
       EXPECT_GT(wake->at, after.clock);
       EXPECT_EQ(NextWake(after), wake->at);
     } else if (const auto* fold = std::get_if<BeginFold>(&effect)) {
-      EXPECT_TRUE(std::is_sorted(fold->institutions.begin(),
-                                 fold->institutions.end()));
+      EXPECT_TRUE(
+          std::is_sorted(fold->institutions.begin(), fold->institutions.end()));
       EXPECT_GE(static_cast<int64_t>(fold->institutions.size()),
                 before.config.quorum);
       EXPECT_GT(fold->run, before.fold_run);
@@ -236,10 +256,10 @@ void RunOne(uint64_t seed) {
     }
     CheckStep(state, *next);
     CheckState(next->state);
-    promoted += std::count_if(
-        next->effects.begin(), next->effects.end(), [](const RoundEffect& e) {
-          return std::holds_alternative<Promote>(e);
-        });
+    promoted += std::count_if(next->effects.begin(), next->effects.end(),
+                              [](const RoundEffect& e) {
+                                return std::holds_alternative<Promote>(e);
+                              });
     EXPECT_LE(promoted, 1);
     // A tick has nothing left to do where one was just due.
     ASSERT_OK_AND_ASSIGN(const Transition again,

@@ -70,7 +70,8 @@ TEST(RoundScenario, AStragglerDelaysOnlyUntilTheDeadline) {
   EXPECT_THAT(h.text, HasSubstr("round 12 closed to contributions at"));
   EXPECT_THAT(h.Send(ContributionCommitted{"c", 10}),
               IsOkAndHolds(Answer::kLate));
-  EXPECT_THAT(h.Send(ProgressReported{"c", 0.1, ""}), IsOkAndHolds(Answer::kLate));
+  EXPECT_THAT(h.Send(ProgressReported{"c", 0.1, ""}),
+              IsOkAndHolds(Answer::kLate));
 }
 
 TEST(RoundScenario, AnUploadBegunInTimeGetsTheGrace) {
@@ -423,8 +424,7 @@ TEST(RoundScenario, RollingBackTheBaseCancels) {
               IsOkAndHolds(Answer::kUnchanged));
   h.Do(BaseAbandoned{7, "accuracy fell"});
   EXPECT_EQ(h.state.phase, RoundPhase::kCancelled);
-  EXPECT_EQ(h.state.reason,
-            "base version 7 was rolled back: accuracy fell");
+  EXPECT_EQ(h.state.reason, "base version 7 was rolled back: accuracy fell");
   EXPECT_EQ(h.Find<AbortFold>()->run, 1);
 }
 

@@ -18,9 +18,9 @@ TEST(CleanTextTest, KeepsTextAndDefusesTheRest) {
 
 TEST(CleanTextTest, ReplacesWhatIsNotUtf8) {
   EXPECT_EQ(CleanText("\xff\xfe", 100), "??");
-  EXPECT_EQ(CleanText("\xc3", 100), "?");              // cut short
-  EXPECT_EQ(CleanText("\xc0\xaf", 100), "??");         // overlong
-  EXPECT_EQ(CleanText("\xed\xa0\x80", 100), "???");    // surrogate
+  EXPECT_EQ(CleanText("\xc3", 100), "?");                 // cut short
+  EXPECT_EQ(CleanText("\xc0\xaf", 100), "??");            // overlong
+  EXPECT_EQ(CleanText("\xed\xa0\x80", 100), "???");       // surrogate
   EXPECT_EQ(CleanText("\xf4\x90\x80\x80", 100), "????");  // past the last one
 }
 

@@ -21,8 +21,7 @@ void NamesRoundTrip(int count, NameOf name, ParseIt parse) {
 TEST(RoundTypesTest, NamesRoundTrip) {
   NamesRoundTrip<RoundPhase>(9, RoundPhaseName, ParseRoundPhase);
   NamesRoundTrip<MemberState>(8, MemberStateName, ParseMemberState);
-  NamesRoundTrip<EvaluationState>(4, EvaluationStateName,
-                                  ParseEvaluationState);
+  NamesRoundTrip<EvaluationState>(4, EvaluationStateName, ParseEvaluationState);
   NamesRoundTrip<Promotion>(2, PromotionName, ParsePromotion);
   NamesRoundTrip<OnRegression>(2, OnRegressionName, ParseOnRegression);
   NamesRoundTrip<WithoutQuorum>(2, WithoutQuorumName, ParseWithoutQuorum);

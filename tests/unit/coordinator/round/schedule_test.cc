@@ -60,9 +60,8 @@ TEST(ScheduleTest, FiresWhenDueAndSaysWhenNext) {
 
 TEST(ScheduleTest, WhatWasMissedCollapsesIntoOne) {
   const Schedule schedule = Make("cron", "0 * * * *");
-  ScheduleStep step =
-      StepSchedule(schedule, kSet, false, kSet + absl::Hours(1),
-                   kSet + absl::Hours(30) + absl::Minutes(20));
+  ScheduleStep step = StepSchedule(schedule, kSet, false, kSet + absl::Hours(1),
+                                   kSet + absl::Hours(30) + absl::Minutes(20));
   EXPECT_TRUE(step.fire);
   EXPECT_EQ(step.next_at, kSet + absl::Hours(31));
   step = StepSchedule(schedule, kSet, false, step.next_at,
@@ -72,9 +71,8 @@ TEST(ScheduleTest, WhatWasMissedCollapsesIntoOne) {
 
 TEST(ScheduleTest, WhatPassedDuringAPauseIsDropped) {
   const Schedule schedule = Make("every", "15m");
-  ScheduleStep step = StepSchedule(schedule, kSet, true,
-                                   kSet + absl::Minutes(15),
-                                   kSet + absl::Minutes(50));
+  ScheduleStep step = StepSchedule(
+      schedule, kSet, true, kSet + absl::Minutes(15), kSet + absl::Minutes(50));
   EXPECT_FALSE(step.fire);
   EXPECT_EQ(step.next_at, kSet + absl::Hours(1));
   step = StepSchedule(schedule, kSet, false, step.next_at,
@@ -88,8 +86,8 @@ TEST(ScheduleTest, AClockSetBackALittleNeverFiresTwice) {
   ScheduleStep step = StepSchedule(schedule, kSet, false, three, three);
   ASSERT_TRUE(step.fire);
   const std::optional<absl::Time> tomorrow = step.next_at;
-  step = StepSchedule(schedule, kSet, false, tomorrow,
-                      three - absl::Minutes(10));
+  step =
+      StepSchedule(schedule, kSet, false, tomorrow, three - absl::Minutes(10));
   EXPECT_FALSE(step.fire);
   EXPECT_EQ(step.next_at, tomorrow);
 }

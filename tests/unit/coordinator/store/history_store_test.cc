@@ -128,10 +128,9 @@ TEST_F(HistoryStoreTest, QueuedWritesShareACommitAndFailAlone) {
   queue("d", false, true);
   go_on.Open();
   last.Wait();
-  EXPECT_THAT(done, ElementsAre(IsOk(), StatusIs(absl::StatusCode::kAborted),
-                                IsOk(),
-                                StatusIs(absl::StatusCode::kAlreadyExists),
-                                IsOk()));
+  EXPECT_THAT(done,
+              ElementsAre(IsOk(), StatusIs(absl::StatusCode::kAborted), IsOk(),
+                          StatusIs(absl::StatusCode::kAlreadyExists), IsOk()));
   EXPECT_THAT(Names(), ElementsAre("first", "a", "c", "d"));
   EXPECT_EQ(history().stats().commits, commits + 2);
   EXPECT_EQ(history().stats().failed, 2);
@@ -157,11 +156,11 @@ TEST_F(HistoryStoreTest, AReaderKeepsItsSnapshotAndSeesWhatWasAcknowledged) {
 }
 
 TEST_F(HistoryStoreTest, ReadersCannotWrite) {
-  EXPECT_THAT(Read([](ReadTx& tx) {
-                return tx.connection().Run(
-                    "UPDATE federation SET name = 'other'");
-              }),
-              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(
+      Read([](ReadTx& tx) {
+        return tx.connection().Run("UPDATE federation SET name = 'other'");
+      }),
+      StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(HistoryStoreTest, WriteInsideAWriteIsRefusedAndDoesNotHang) {
@@ -211,9 +210,9 @@ TEST_F(HistoryStoreTest, CloseFinishesWhatIsQueuedAndRefusesMore) {
   EXPECT_OK(history().Close());
   EXPECT_EQ(done, 10);
   EXPECT_OK(history().Close());
-  EXPECT_THAT(Write([](WriteTx&) { return absl::OkStatus(); }),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("closed")));
+  EXPECT_THAT(
+      Write([](WriteTx&) { return absl::OkStatus(); }),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("closed")));
   EXPECT_THAT(Read([](ReadTx&) { return absl::OkStatus(); }),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   Reopen();
@@ -299,9 +298,9 @@ TEST_F(HistoryStoreTest, ReadOnlyRefusesWritesAndReads) {
   options.read_only = true;
   Reopen(options);
   EXPECT_THAT(Names(), ElementsAre("here"));
-  EXPECT_THAT(Write([](WriteTx&) { return absl::OkStatus(); }),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("read-only")));
+  EXPECT_THAT(
+      Write([](WriteTx&) { return absl::OkStatus(); }),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("read-only")));
   EXPECT_THAT(store_->Recover(kTestNow).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_THAT(store_->ApplyRetention({}, kTestNow).status(),
@@ -326,9 +325,8 @@ TEST(HistoryStoreOpenTest, ErrorsSayWhatToDo) {
   options.vfs = disk.vfs();
   EXPECT_THAT(HistoryStore::Open(options).status(),
               StatusIs(absl::StatusCode::kNotFound));
-  ASSERT_OK(disk.fs()
-                .Open(options.path, {.write = true, .create = true})
-                .status());
+  ASSERT_OK(
+      disk.fs().Open(options.path, {.write = true, .create = true}).status());
   EXPECT_THAT(HistoryStore::Open(options).status(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("consilium init")));
@@ -341,8 +339,7 @@ TEST(HistoryStoreOpenTest, ErrorsSayWhatToDo) {
   ASSERT_OK(WriteFileAtomic(&disk.fs(), options.path,
                             AsBytes(std::string(8192, 'x'))));
   EXPECT_THAT(HistoryStore::Open(options).status(),
-              StatusIs(absl::StatusCode::kDataLoss,
-                       HasSubstr("db check")));
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("db check")));
 }
 
 // The same on the machine's own file system and SQLite's own VFS.
@@ -351,9 +348,9 @@ TEST(HistoryStoreOpenTest, WorksOnTheRealFileSystem) {
   StoreOptions options;
   options.data_dir = dir / "data";
   options.min_free_bytes = 0;
-  EXPECT_THAT(Store::Open(options).status(),
-              StatusIs(absl::StatusCode::kNotFound,
-                       HasSubstr("consilium init")));
+  EXPECT_THAT(
+      Store::Open(options).status(),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("consilium init")));
   options.create = true;
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Store> store, Store::Open(options));
   ASSERT_OK_AND_ASSIGN(const FileInfo info,

@@ -15,12 +15,10 @@ using ::testing::HasSubstr;
 class SqliteTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_OK(disk_.fs()
-                  .Open("/x.db", {.write = true, .create = true})
-                  .status());
-    ASSERT_OK_AND_ASSIGN(db_,
-                         Connection::Open({.path = "/x.db",
-                                           .vfs = disk_.vfs()}));
+    ASSERT_OK(
+        disk_.fs().Open("/x.db", {.write = true, .create = true}).status());
+    ASSERT_OK_AND_ASSIGN(
+        db_, Connection::Open({.path = "/x.db", .vfs = disk_.vfs()}));
     ASSERT_OK(db_->Script(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, i INTEGER, r REAL, s TEXT "
         "UNIQUE, b BLOB, CHECK (i <> 13)) STRICT"));
@@ -82,10 +80,9 @@ TEST_F(SqliteTest, ErrorsAreTyped) {
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(db_->Run("SELECT nonsense"),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("nonsense")));
-  EXPECT_THAT(
-      db_->Run("INSERT INTO t (r) VALUES (?)",
-               std::numeric_limits<double>::quiet_NaN()),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("NaN")));
+  EXPECT_THAT(db_->Run("INSERT INTO t (r) VALUES (?)",
+                       std::numeric_limits<double>::quiet_NaN()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("NaN")));
   EXPECT_THAT(db_->OneInt("SELECT 1 WHERE 0"),
               StatusIs(absl::StatusCode::kNotFound));
   EXPECT_THAT(
@@ -98,11 +95,10 @@ TEST_F(SqliteTest, DamagedValuesAreDataLoss) {
   EXPECT_THAT(
       db_->Each("SELECT s FROM t", [](Statement& row) { row.Digest(0); }),
       StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
-  EXPECT_THAT(db_->Each("SELECT s FROM t",
-                        [](Statement& row) {
-                          row.Word(0, &ParseVersionState);
-                        }),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("xyz")));
+  EXPECT_THAT(
+      db_->Each("SELECT s FROM t",
+                [](Statement& row) { row.Word(0, &ParseVersionState); }),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("xyz")));
 }
 
 TEST_F(SqliteTest, AStatementMayRunInsideItself) {
@@ -173,9 +169,9 @@ TEST_F(SqliteTest, SchemaOfAnotherProgramOrTimeIsRefused) {
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("consilium init")));
   ASSERT_OK(db_->Script("PRAGMA application_id = 5; PRAGMA user_version = 1"));
-  EXPECT_THAT(CheckSchema(*db_, migrations, true),
-              StatusIs(absl::StatusCode::kDataLoss,
-                       HasSubstr("something else")));
+  EXPECT_THAT(
+      CheckSchema(*db_, migrations, true),
+      StatusIs(absl::StatusCode::kDataLoss, HasSubstr("something else")));
   ASSERT_OK(db_->Script(Cat("PRAGMA application_id = ", kApplicationId,
                             "; PRAGMA user_version = 999")));
   EXPECT_THAT(CheckSchema(*db_, migrations, true),
@@ -209,8 +205,8 @@ TEST(RecordsTest, WordsAndValuesAgree) {
                            RoundKeyState::kDestroyed}) {
     EXPECT_THAT(ParseRoundKeyState(ToString(state)), IsOkAndHolds(state));
   }
-  for (const auto phase : {MetricPhase::kTrain, MetricPhase::kEvaluate,
-                           MetricPhase::kAggregate}) {
+  for (const auto phase :
+       {MetricPhase::kTrain, MetricPhase::kEvaluate, MetricPhase::kAggregate}) {
     EXPECT_THAT(ParseMetricPhase(ToString(phase)), IsOkAndHolds(phase));
   }
   EXPECT_THAT(ParseMetricPhase("x\n"),

@@ -88,8 +88,8 @@ TEST_F(AeadRoundTripTest, WorksInPlaceAndWithOneContextForManyMessages) {
 
     std::vector<std::byte> buffer = plaintext;
     buffer.resize(size + kAeadTagBytes);
-    ASSERT_OK(sealer.Seal(nonce_, AsBytes("aad"),
-                          std::span(buffer).first(size), buffer));
+    ASSERT_OK(sealer.Seal(nonce_, AsBytes("aad"), std::span(buffer).first(size),
+                          buffer));
     EXPECT_EQ(buffer, apart);
     ASSERT_OK(opener.Open(nonce_, AsBytes("aad"), buffer,
                           std::span(buffer).first(size)));

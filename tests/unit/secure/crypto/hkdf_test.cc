@@ -37,10 +37,9 @@ TEST(HkdfTest, DerivesTheRfc5869Vectors) {
   };
   for (const Vector& v : kVectors) {
     const std::vector<std::byte> expected = FromHex(v.out);
-    ASSERT_OK_AND_ASSIGN(
-        const SecretBytes out,
-        HkdfSha256(FromHex(v.secret), FromHex(v.salt), FromHex(v.info),
-                   expected.size()));
+    ASSERT_OK_AND_ASSIGN(const SecretBytes out,
+                         HkdfSha256(FromHex(v.secret), FromHex(v.salt),
+                                    FromHex(v.info), expected.size()));
     EXPECT_EQ(Reveal(out), v.out);
   }
 }

@@ -27,10 +27,10 @@ TEST(KeyFileTest, RefusesWhatOthersMayUseAndSaysHowToMendIt) {
   FaultFileSystem fs;
   for (const uint32_t mode : {0644u, 0640u, 0604u, 0620u, 0602u, 0610u}) {
     ASSERT_OK(WriteFileAtomic(&fs, "/a.key", AsBytes("secret"), mode));
-    EXPECT_THAT(ReadKeyFile(&fs, "/a.key"),
-                StatusIs(absl::StatusCode::kPermissionDenied,
-                         AllOf(HasSubstr("/a.key"),
-                               HasSubstr("chmod 600 '/a.key'"))));
+    EXPECT_THAT(
+        ReadKeyFile(&fs, "/a.key"),
+        StatusIs(absl::StatusCode::kPermissionDenied,
+                 AllOf(HasSubstr("/a.key"), HasSubstr("chmod 600 '/a.key'"))));
     EXPECT_THAT(CheckKeyFileMode(&fs, "/a.key"),
                 StatusIs(absl::StatusCode::kPermissionDenied));
   }
@@ -42,8 +42,7 @@ TEST(KeyFileTest, RefusesWhatOthersMayUseAndSaysHowToMendIt) {
 
 TEST(KeyFileTest, MissingLargeAndDirectoryAreTyped) {
   FaultFileSystem fs;
-  EXPECT_THAT(ReadKeyFile(&fs, "/none"),
-              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(ReadKeyFile(&fs, "/none"), StatusIs(absl::StatusCode::kNotFound));
   ASSERT_OK(WriteFileAtomic(
       &fs, "/big", AsBytes(std::string(kMaxKeyFileBytes + 1, 'x')), 0600));
   EXPECT_THAT(ReadKeyFile(&fs, "/big"),

@@ -47,8 +47,8 @@ TEST(X25519Test, LowOrderPeersAreRefused) {
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"}) {
     ASSERT_OK_AND_ASSIGN(const X25519PublicKey peer,
                          X25519PublicKey::FromBytes(FromHex(hex)));
-    EXPECT_THAT(mine.Agree(peer), StatusIs(absl::StatusCode::kInvalidArgument,
-                                           HasSubstr(hex)));
+    EXPECT_THAT(mine.Agree(peer),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(hex)));
   }
 }
 

@@ -28,11 +28,9 @@ TEST_F(CredentialsTest, AMembersCertificateGivesItsNameAndSerial) {
   EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
   EXPECT_EQ(answer.text,
             "consilium://cards/institution/bank-a " + bank_.leaf.serial);
-  const TlsIdentity olga =
-      pki_.Peer(pki_.Name("olga", PeerRole::kOperator), kPeerLifetime,
-                pki_.now);
-  TestClient admin(server.port(), MakeClientCredentials(olga), {},
-                   "127.0.0.1");
+  const TlsIdentity olga = pki_.Peer(pki_.Name("olga", PeerRole::kOperator),
+                                     kPeerLifetime, pki_.now);
+  TestClient admin(server.port(), MakeClientCredentials(olga));
   EXPECT_THAT(admin.Ask().text, HasSubstr("consilium://cards/operator/olga"));
 }
 
@@ -56,9 +54,8 @@ TEST_F(CredentialsTest, OtherCallersDoNotGetThroughTheHandshake) {
             grpc::StatusCode::UNAVAILABLE)
       << "another root";
 
-  const TlsIdentity expired =
-      pki_.Peer(pki_.Name("bank-a"), absl::Hours(1),
-                pki_.now + kClockSkew - absl::Hours(2));
+  const TlsIdentity expired = pki_.Peer(pki_.Name("bank-a"), absl::Hours(1),
+                                        pki_.now + kClockSkew - absl::Hours(2));
   EXPECT_EQ(refused(MakeClientCredentials(expired)).error_code(),
             grpc::StatusCode::UNAVAILABLE)
       << "expired";
@@ -92,15 +89,15 @@ TEST_F(CredentialsTest, AMembersCertificateMakesNoServer) {
                    directory / "a.key"};
   options.fs = PosixFileSystem();
   options.clock = SystemClock();
-  ASSERT_OK(WriteFileAtomic(options.fs, options.files.root,
-                            AsBytes(bank_.root_pem)));
+  ASSERT_OK(
+      WriteFileAtomic(options.fs, options.files.root, AsBytes(bank_.root_pem)));
   ASSERT_OK(WriteFileAtomic(options.fs, options.files.chain,
                             AsBytes(bank_.chain_pem)));
   ASSERT_OK(WriteFileAtomic(options.fs, options.files.key,
                             bank_.key_pem.Bytes(SecretAccess("test"))));
-  EXPECT_THAT(ReloadableServerIdentity::Create(options),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("purpose")));
+  EXPECT_THAT(
+      ReloadableServerIdentity::Create(options),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("purpose")));
 }
 
 TEST_F(CredentialsTest, ANewCertificateServesNewConnectionsWithoutARestart) {

@@ -38,9 +38,7 @@ class FakeAuthContext final : public grpc::AuthContext {
     return values;
   }
   grpc::AuthPropertyIterator begin() const override { return end(); }
-  grpc::AuthPropertyIterator end() const override {
-    return NoProperties();
-  }
+  grpc::AuthPropertyIterator end() const override { return NoProperties(); }
   void AddProperty(const std::string&, const grpc::string_ref&) override {}
   bool SetPeerIdentityPropertyName(const std::string&) override {
     return false;
@@ -86,9 +84,9 @@ TEST_F(PeerAuthenticatorTest, ReadsTheCertificateOnceWhileCached) {
 TEST_F(PeerAuthenticatorTest, ACertificateExpiresWhileCachedAndConnected) {
   const FakeAuthContext context({pki_.Peer("bank-a").chain_pem});
   ASSERT_OK(authenticator_.PeerOf(context, kNow + kPeerLifetime));
-  EXPECT_THAT(authenticator_.PeerOf(
-                  context, kNow + kPeerLifetime + absl::Seconds(1)),
-              StatusIs(kUnauthenticated, HasSubstr("expired at")));
+  EXPECT_THAT(
+      authenticator_.PeerOf(context, kNow + kPeerLifetime + absl::Seconds(1)),
+      StatusIs(kUnauthenticated, HasSubstr("expired at")));
 }
 
 TEST_F(PeerAuthenticatorTest, AnythingLessIsNobodyAndIsToldWhatToDo) {

@@ -50,8 +50,8 @@ class WhoAmIService final : public grpc::CallbackGenericService {
 
   grpc::ServerGenericBidiReactor* CreateReactor(
       grpc::GenericCallbackServerContext* context) override {
-    return new Reactor(authenticator_.PeerOf(*context->auth_context(),
-                                             SystemClock()->Now()));
+    return new Reactor(
+        authenticator_.PeerOf(*context->auth_context(), SystemClock()->Now()));
   }
 
  private:
@@ -62,9 +62,9 @@ class WhoAmIService final : public grpc::CallbackGenericService {
       if (peer_.ok()) {
         StartRead(&request_);
       } else {
-        Finish(grpc::Status(
-            static_cast<grpc::StatusCode>(peer_.status().code()),
-            std::string(peer_.status().message())));
+        Finish(
+            grpc::Status(static_cast<grpc::StatusCode>(peer_.status().code()),
+                         std::string(peer_.status().message())));
       }
     }
     void OnReadDone(bool ok) override {
@@ -147,12 +147,12 @@ struct Answer {
 class TestClient {
  public:
   TestClient(uint16_t port, std::shared_ptr<grpc::ChannelCredentials> creds,
-             ChannelOptions options = {}, const std::string& host = "localhost")
-      : channel_(grpc::CreateCustomChannel(
-            HostPort{host, port}.ToString(), creds, MakeChannelArguments([&] {
-              options.own_connection = true;
-              return options;
-            }()))),
+             ChannelOptions options = {}, const std::string& host = "127.0.0.1")
+      : channel_(grpc::CreateCustomChannel(HostPort{host, port}.ToString(),
+                                           creds, MakeChannelArguments([&] {
+                                             options.own_connection = true;
+                                             return options;
+                                           }()))),
         stub_(channel_) {}
 
   Answer Ask(const std::string& request = "who am I?") {

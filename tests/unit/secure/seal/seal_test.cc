@@ -184,9 +184,8 @@ TEST_F(SealTest, AContentKeyUnwrapsWithItsRoundAndContextOnly) {
 TEST_F(SealTest, WrappingUsesAFreshKeyEachTimeAndRefusesLowOrder) {
   ASSERT_OK_AND_ASSIGN(const X25519PrivateKey round,
                        X25519PrivateKey::Generate(random_));
-  ASSERT_OK_AND_ASSIGN(
-      WrappedKey a,
-      WrapContentKey(key_, round.public_key(), Context(), random_));
+  ASSERT_OK_AND_ASSIGN(WrappedKey a, WrapContentKey(key_, round.public_key(),
+                                                    Context(), random_));
   ASSERT_OK_AND_ASSIGN(
       const WrappedKey b,
       WrapContentKey(key_, round.public_key(), Context(), random_));

@@ -34,8 +34,8 @@ RoundStatement Round() {
 }
 
 ReceiptStatement Receipt() {
-  return {"cards", 7, 1, "bank-a", std::string(16, 'u'), Sha256("payload"),
-          123, kWhen};
+  return {"cards",           7,   1,    "bank-a", std::string(16, 'u'),
+          Sha256("payload"), 123, kWhen};
 }
 
 VersionStatement Version() {
@@ -77,10 +77,13 @@ TEST_F(SigningTest, RoundAnnouncementsCoverEveryField) {
        [](S& s) { s.layout_digest = Sha256("x"); },
        [](S& s) { s.sealing_public_key.reset(); },
        [](S& s) { s.sealing_public_key->bytes[0] = std::byte{1}; },
-       [](S& s) { s.codecs.pop_back(); }, [](S& s) { s.codecs = {1, 0}; },
-       [](S& s) { s.elements_per_frame++; },
-       [](S& s) { s.max_update_bytes++; }, [](S& s) { s.weight_max++; },
-       [](S& s) { s.min_examples++; }, [](S& s) { s.max_norm = 0; },
+       [](S& s) { s.codecs.pop_back(); },
+       [](S& s) {
+         s.codecs = {1, 0};
+       },
+       [](S& s) { s.elements_per_frame++; }, [](S& s) { s.max_update_bytes++; },
+       [](S& s) { s.weight_max++; }, [](S& s) { s.min_examples++; },
+       [](S& s) { s.max_norm = 0; },
        [](S& s) { s.deadline += absl::Microseconds(1); },
        [](S& s) { s.session_kind = 1; },
        [](S& s) { s.session_config_digest = "x"; }});
@@ -107,10 +110,10 @@ TEST_F(SigningTest, VersionsAndAuditHeadsCoverEveryField) {
        [](V& s) { s.version.bytes++; },
        [](V& s) { s.layout_digest = Sha256("x"); }});
   using A = AuditHeadStatement;
-  ExpectEachChangeIsFound<A>(random_, Head(),
-                             {[](A& s) { s.federation = "loans"; },
-                              [](A& s) { s.seq++; },
-                              [](A& s) { s.hash = Sha256("x"); }});
+  ExpectEachChangeIsFound<A>(
+      random_, Head(),
+      {[](A& s) { s.federation = "loans"; }, [](A& s) { s.seq++; },
+       [](A& s) { s.hash = Sha256("x"); }});
 }
 
 TEST_F(SigningTest, AnotherCoordinatorsSignatureIsRefused) {
@@ -126,10 +129,14 @@ TEST_F(SigningTest, AnotherCoordinatorsSignatureIsRefused) {
 // Signatures outlive programs: these bytes are a format. A failure here means
 // that old receipts no longer verify; a change needs a new domain.
 TEST_F(SigningTest, CanonicalBytesAreFrozen) {
-  EXPECT_EQ(Sha256(CanonicalBytes(Round())).Hex(), "71584bdd851869725e53675f0905a08c8b39951c041d68d6889875eb1dcbc27b");
-  EXPECT_EQ(Sha256(CanonicalBytes(Receipt())).Hex(), "d8ac6d4cbc84f19105572cb3cd23c86c9417d46be07c87c0c7e24e27df608d84");
-  EXPECT_EQ(Sha256(CanonicalBytes(Version())).Hex(), "43d624efd2470920c44fa617c780a1ae818f0f44aab3f76b597e4dd1ac8f3cc0");
-  EXPECT_EQ(Sha256(CanonicalBytes(Head())).Hex(), "963ca5325a2d71da2ef2b2cf11f091caebddc3257eb44f21bb6e4998d50d977a");
+  EXPECT_EQ(Sha256(CanonicalBytes(Round())).Hex(),
+            "71584bdd851869725e53675f0905a08c8b39951c041d68d6889875eb1dcbc27b");
+  EXPECT_EQ(Sha256(CanonicalBytes(Receipt())).Hex(),
+            "d8ac6d4cbc84f19105572cb3cd23c86c9417d46be07c87c0c7e24e27df608d84");
+  EXPECT_EQ(Sha256(CanonicalBytes(Version())).Hex(),
+            "43d624efd2470920c44fa617c780a1ae818f0f44aab3f76b597e4dd1ac8f3cc0");
+  EXPECT_EQ(Sha256(CanonicalBytes(Head())).Hex(),
+            "963ca5325a2d71da2ef2b2cf11f091caebddc3257eb44f21bb6e4998d50d977a");
 }
 
 }  // namespace

@@ -22,9 +22,8 @@ TEST_F(StorageKeyTest, ASecretUnwrapsWithKeyAndPurposeOnly) {
   const SecretBytes secret = SecretBytes::CopyOf("round private key");
   ASSERT_OK_AND_ASSIGN(std::string wrapped,
                        key_.WrapSecret(AsBytes(purpose_), secret, random_));
-  ASSERT_OK_AND_ASSIGN(
-      const SecretBytes read,
-      key_.UnwrapSecret(AsBytes(purpose_), AsBytes(wrapped)));
+  ASSERT_OK_AND_ASSIGN(const SecretBytes read,
+                       key_.UnwrapSecret(AsBytes(purpose_), AsBytes(wrapped)));
   EXPECT_TRUE(read == secret);
 
   for (const std::string& other :
@@ -43,9 +42,9 @@ TEST_F(StorageKeyTest, ASecretUnwrapsWithKeyAndPurposeOnly) {
                 StatusIs(absl::StatusCode::kDataLoss));
   }
   for (size_t size = 0; size < wrapped.size(); ++size) {
-    EXPECT_THAT(key_.UnwrapSecret(AsBytes(purpose_),
-                                  AsBytes(wrapped).first(size)),
-                StatusIs(absl::StatusCode::kDataLoss));
+    EXPECT_THAT(
+        key_.UnwrapSecret(AsBytes(purpose_), AsBytes(wrapped).first(size)),
+        StatusIs(absl::StatusCode::kDataLoss));
   }
 }
 
@@ -65,20 +64,20 @@ TEST_F(StorageKeyTest, GoesThroughItsFile) {
   EXPECT_EQ(text.size(), 65u);
   ASSERT_OK_AND_ASSIGN(const StorageKey loaded,
                        StorageKey::LoadFile(&fs_, "/storage.key"));
-  ASSERT_OK_AND_ASSIGN(
-      const std::string wrapped,
-      key_.WrapSecret({}, SecretBytes::CopyOf("x"), random_));
+  ASSERT_OK_AND_ASSIGN(const std::string wrapped,
+                       key_.WrapSecret({}, SecretBytes::CopyOf("x"), random_));
   EXPECT_OK(loaded.UnwrapSecret({}, AsBytes(wrapped)));
 }
 
 TEST_F(StorageKeyTest, BadFilesAreRefusedWithoutShowingThem) {
   ASSERT_OK(WriteFileAtomic(&fs_, "/bad", AsBytes("abcd1234\n"), 0600));
   const absl::Status bad = StorageKey::LoadFile(&fs_, "/bad").status();
-  EXPECT_THAT(bad, StatusIs(absl::StatusCode::kInvalidArgument,
-                            HasSubstr("/bad")));
+  EXPECT_THAT(bad,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("/bad")));
   EXPECT_THAT(std::string(bad.message()),
               ::testing::Not(HasSubstr("abcd1234")));
-  ASSERT_OK(WriteFileAtomic(&fs_, "/open", AsBytes(std::string(64, 'a')), 0644));
+  ASSERT_OK(
+      WriteFileAtomic(&fs_, "/open", AsBytes(std::string(64, 'a')), 0644));
   EXPECT_THAT(StorageKey::LoadFile(&fs_, "/open"),
               StatusIs(absl::StatusCode::kPermissionDenied));
 }

@@ -55,8 +55,8 @@ TEST_F(CaTest, APeerCertificateNamesThePeerAndIsForClientsOnly) {
   EXPECT_EQ(bank.leaf.not_before, kNow - kClockSkew);
   EXPECT_EQ(bank.leaf.not_after, kNow + kPeerLifetime);
   EXPECT_EQ(bank.leaf.serial.size(), 32u);
-  EXPECT_OK(VerifyCertificateChain(bank.chain_pem, bank.root_pem, kClient,
-                                   kNow));
+  EXPECT_OK(
+      VerifyCertificateChain(bank.chain_pem, bank.root_pem, kClient, kNow));
   EXPECT_THAT(
       VerifyCertificateChain(bank.chain_pem, bank.root_pem, kServer, kNow),
       StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("purpose")));
@@ -67,9 +67,9 @@ TEST_F(CaTest, AServerCertificateNamesItsHostsAndIsForServersOnly) {
       pki_.Server({{"fl.example.org", "10.1.2.3", "2001:db8::7"}, true});
   EXPECT_THAT(server.leaf.dns_names,
               ElementsAre("fl.example.org", "localhost"));
-  EXPECT_THAT(server.leaf.ip_addresses,
-              UnorderedElementsAre("10.1.2.3", "2001:db8::7", "127.0.0.1",
-                                   "::1"));
+  EXPECT_THAT(
+      server.leaf.ip_addresses,
+      UnorderedElementsAre("10.1.2.3", "2001:db8::7", "127.0.0.1", "::1"));
   EXPECT_TRUE(server.leaf.server_auth);
   EXPECT_FALSE(server.leaf.client_auth);
   EXPECT_EQ(server.leaf.not_after, kNow + kServerLifetime);
@@ -94,9 +94,9 @@ TEST_F(CaTest, AServerCertificateNamesItsHostsAndIsForServersOnly) {
 
 TEST_F(CaTest, RenewalKeepsKeyAndNames) {
   const TlsKey key = Must(TlsKey::Generate());
-  const std::string first = Must(pki_.ca.IssueServer(
-      {{"a.example", "10.0.0.1"}, false}, key, kNow, kServerLifetime,
-      *SystemRandom()));
+  const std::string first =
+      Must(pki_.ca.IssueServer({{"a.example", "10.0.0.1"}, false}, key, kNow,
+                               kServerLifetime, *SystemRandom()));
   ASSERT_OK_AND_ASSIGN(const ServerNames names, ServerNamesOf(first));
   const absl::Time later = kNow + absl::Hours(24 * 300);
   const std::string second = Must(
@@ -118,9 +118,9 @@ TEST_F(CaTest, BadHostsAreRefused) {
                 StatusIs(absl::StatusCode::kInvalidArgument))
         << host;
   }
-  EXPECT_THAT(pki_.ca.IssueServer({}, key, kNow, kServerLifetime,
-                                  *SystemRandom()),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      pki_.ca.IssueServer({}, key, kNow, kServerLifetime, *SystemRandom()),
+      StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_OK(pki_.ca.IssueServer({{"*.example.org"}, false}, key, kNow,
                                 kServerLifetime, *SystemRandom()));
 }
@@ -136,8 +136,7 @@ TEST_F(CaTest, CertificatesEndWithTheirLifetimeAndTheirIssuer) {
                        HasSubstr("expired at 2026-04-01T00:00:00Z")));
   EXPECT_OK(verify(kNow - kClockSkew));
   EXPECT_THAT(verify(kNow - kClockSkew - absl::Seconds(1)),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("clock")));
+              StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("clock")));
 
   const absl::Time late = kNow + kIssuingCaLifetime - absl::Hours(1);
   const TlsIdentity last = pki_.Peer(pki_.Name("bank-b"), kPeerLifetime, late);
@@ -157,14 +156,12 @@ TEST_F(CaTest, CertificatesEndWithTheirLifetimeAndTheirIssuer) {
 TEST_F(CaTest, ANewIssuingCaTakesOver) {
   const absl::Time later = kNow + kIssuingCaLifetime - absl::Hours(24);
   TlsKey key = Must(TlsKey::Generate());
-  const std::string pem =
-      Must(IssueIssuingCa("cards", pki_.authority.root_pem,
-                          pki_.authority.root_key, key, later,
-                          *SystemRandom()));
-  ASSERT_OK_AND_ASSIGN(
-      const IssuingCa ca,
-      IssuingCa::Create("cards", pki_.authority.root_pem, pem, std::move(key),
-                        later));
+  const std::string pem = Must(IssueIssuingCa("cards", pki_.authority.root_pem,
+                                              pki_.authority.root_key, key,
+                                              later, *SystemRandom()));
+  ASSERT_OK_AND_ASSIGN(const IssuingCa ca,
+                       IssuingCa::Create("cards", pki_.authority.root_pem, pem,
+                                         std::move(key), later));
   const TlsKey bank = Must(TlsKey::Generate());
   const std::string chain = Must(
       ca.IssuePeer(Must(CreateCertificateRequest(bank, "")),
@@ -179,19 +176,19 @@ TEST_F(CaTest, ANewIssuingCaTakesOver) {
 TEST_F(CaTest, AnotherFederationsRootDoesNotCount) {
   const TestPki stranger = TestPki::Create(kNow);  // same name, other keys
   const TlsIdentity bank = stranger.Peer("bank-a");
-  EXPECT_THAT(VerifyCertificateChain(bank.chain_pem, pki_.ca.root_pem(),
-                                     kClient, kNow),
-              StatusIs(absl::StatusCode::kUnauthenticated));
   EXPECT_THAT(
-      IssuingCa::Create("cards", pki_.ca.root_pem(), stranger.ca.issuing_pem(),
-                        Must(TlsKey::FromPem(
-                            Must(stranger.authority.issuing_key.ToPem()))),
-                        kNow),
+      VerifyCertificateChain(bank.chain_pem, pki_.ca.root_pem(), kClient, kNow),
       StatusIs(absl::StatusCode::kUnauthenticated));
-  EXPECT_THAT(IssuingCa::Create("cards", pki_.ca.root_pem(),
-                                pki_.ca.issuing_pem(),
-                                Must(TlsKey::Generate()), kNow),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      IssuingCa::Create(
+          "cards", pki_.ca.root_pem(), stranger.ca.issuing_pem(),
+          Must(TlsKey::FromPem(Must(stranger.authority.issuing_key.ToPem()))),
+          kNow),
+      StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_THAT(
+      IssuingCa::Create("cards", pki_.ca.root_pem(), pki_.ca.issuing_pem(),
+                        Must(TlsKey::Generate()), kNow),
+      StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 // A leaf has no right to sign, whatever its key can do.
@@ -216,19 +213,20 @@ TEST_F(CaTest, RequestsProvePossessionOfTheirKey) {
   for (size_t bit = 0; bit < der.size() * 8; ++bit) {
     std::string changed = der;
     changed[bit / 8] = static_cast<char>(changed[bit / 8] ^ (1 << (bit % 8)));
-    EXPECT_THAT(
-        VerifyCertificateRequest(Cat(csr.substr(0, begin),
-                                     absl::Base64Escape(changed), "\n",
-                                     csr.substr(end))),
-        StatusIs(absl::StatusCode::kInvalidArgument))
+    EXPECT_THAT(VerifyCertificateRequest(Cat(csr.substr(0, begin),
+                                             absl::Base64Escape(changed), "\n",
+                                             csr.substr(end))),
+                StatusIs(absl::StatusCode::kInvalidArgument))
         << bit;
   }
 }
 
 // The key of one request under the proof of another.
 TEST_F(CaTest, ARequestForSomebodyElsesKeyIsRefused) {
-  const std::string a = Must(CreateCertificateRequest(Must(TlsKey::Generate()), ""));
-  const std::string b = Must(CreateCertificateRequest(Must(TlsKey::Generate()), ""));
+  const std::string a =
+      Must(CreateCertificateRequest(Must(TlsKey::Generate()), ""));
+  const std::string b =
+      Must(CreateCertificateRequest(Must(TlsKey::Generate()), ""));
   const auto body = [](const std::string& pem) {
     const size_t begin = pem.find('\n') + 1;
     std::string der;
@@ -244,11 +242,11 @@ TEST_F(CaTest, ARequestForSomebodyElsesKeyIsRefused) {
   ASSERT_NE(at_b, std::string::npos);
   std::string forged = der_a;
   forged.replace(at_a + 4, 64, der_b, at_b + 4, 64);
-  EXPECT_THAT(pki_.ca.IssuePeer(
-                  Cat("-----BEGIN CERTIFICATE REQUEST-----\n",
-                      absl::Base64Escape(forged),
-                      "\n-----END CERTIFICATE REQUEST-----\n"),
-                  pki_.Name("bank-a"), kNow, kPeerLifetime, *SystemRandom()),
+  EXPECT_THAT(pki_.ca.IssuePeer(Cat("-----BEGIN CERTIFICATE REQUEST-----\n",
+                                    absl::Base64Escape(forged),
+                                    "\n-----END CERTIFICATE REQUEST-----\n"),
+                                pki_.Name("bank-a"), kNow, kPeerLifetime,
+                                *SystemRandom()),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("not signed by its own key")));
 }
@@ -257,11 +255,9 @@ TEST_F(CaTest, NamesInARequestAreIgnored) {
   const TlsKey key = Must(TlsKey::Generate());
   const std::string csr =
       Must(CreateCertificateRequest(key, "consilium://cards/operator/root"));
-  const std::string chain =
-      Must(pki_.ca.IssuePeer(csr, pki_.Name("bank-a"), kNow, kPeerLifetime,
-                             *SystemRandom()));
-  EXPECT_THAT(PeerFromCertificatePem(chain),
-              IsOkAndHolds(pki_.Name("bank-a")));
+  const std::string chain = Must(pki_.ca.IssuePeer(
+      csr, pki_.Name("bank-a"), kNow, kPeerLifetime, *SystemRandom()));
+  EXPECT_THAT(PeerFromCertificatePem(chain), IsOkAndHolds(pki_.Name("bank-a")));
   EXPECT_EQ(Must(ParseCertificate(chain)).subject_name, "bank-a");
   EXPECT_OK(MakeTlsIdentity(pki_.ca.root_pem(), chain, Must(key.ToPem()),
                             kClient, kNow));
@@ -272,8 +268,7 @@ TEST_F(CaTest, OtherRequestsAreRefused) {
   EXPECT_THAT(VerifyCertificateRequest(""), StatusIs(kInvalid));
   EXPECT_THAT(VerifyCertificateRequest(std::string(20'000, 'x')),
               StatusIs(kInvalid, HasSubstr("16384")));
-  EXPECT_THAT(VerifyCertificateRequest(pki_.ca.root_pem()),
-              StatusIs(kInvalid));
+  EXPECT_THAT(VerifyCertificateRequest(pki_.ca.root_pem()), StatusIs(kInvalid));
   // Made with `openssl req`.
   constexpr char kEd25519Request[] = R"(-----BEGIN CERTIFICATE REQUEST-----
 MIGLMD8CAQAwDDEKMAgGA1UEAwwBeDAqMAUGAytlcAMhAINffjO9daKXNBJOb4an
@@ -312,11 +307,10 @@ TEST_F(CaTest, LoadsFromItsDirectory) {
   ASSERT_OK(
       pki_.authority.issuing_key.SaveFile(&fs, "/identity/issuing-ca.key"));
   EXPECT_OK(IssuingCa::LoadDirectory(&fs, "/identity", "cards", kNow));
-  EXPECT_THAT(IssuingCa::LoadDirectory(&fs, "/identity", "cards",
-                                       kNow + kIssuingCaLifetime +
-                                           absl::Hours(1)),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("/identity")));
+  EXPECT_THAT(
+      IssuingCa::LoadDirectory(&fs, "/identity", "cards",
+                               kNow + kIssuingCaLifetime + absl::Hours(1)),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("/identity")));
   EXPECT_THAT(CreateCertificateAuthority("Not A Name", kNow, *SystemRandom()),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }

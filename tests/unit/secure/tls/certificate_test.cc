@@ -1,9 +1,14 @@
 #include "consilium/secure/certificate.h"
 
+#include <openssl/ec.h>
+#include <openssl/pem.h>
+
 #include <string>
 
 #include "consilium/base/bytes.h"
+#include "consilium/secure/ed25519.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/seeded_random.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/secure/test_pki.h"
 
@@ -38,13 +43,14 @@ EEWoXYmoIdEf1MRhgTc=
 -----END CERTIFICATE-----
 )";
   ASSERT_OK_AND_ASSIGN(const CertificateInfo info, ParseCertificate(kPem));
-  EXPECT_EQ(info.fingerprint.Hex(), "57411d9f31b1b9c467ad5776eab3ac4ff2146b857358a0e6477b7583166bb1b1");
+  EXPECT_EQ(info.fingerprint.Hex(),
+            "57411d9f31b1b9c467ad5776eab3ac4ff2146b857358a0e6477b7583166bb1b1");
   EXPECT_EQ(info.serial, "757d9dbdae74fc17e95df74e24c71f9dd8ee1862");
   EXPECT_EQ(info.subject_name, "foreign");
   EXPECT_EQ(info.subject_uri, "consilium://cards/operator/x");
-  EXPECT_EQ(absl::FormatTime(info.not_after, absl::UTCTimeZone()),
-            absl::FormatTime(absl::FromUnixSeconds(2110687735),
-                             absl::UTCTimeZone()));
+  EXPECT_EQ(
+      absl::FormatTime(info.not_after, absl::UTCTimeZone()),
+      absl::FormatTime(absl::FromUnixSeconds(2110687735), absl::UTCTimeZone()));
 }
 
 TEST_F(CertificateTest, ChainsAreReadInOrderAndBounded) {
@@ -78,39 +84,38 @@ TEST_F(CertificateTest, KeysGoThroughPemAndFiles) {
   ASSERT_OK_AND_ASSIGN(const TlsKey loaded, TlsKey::LoadFile(&fs, "/tls.key"));
   EXPECT_EQ(Must(loaded.PublicKeyPem()), Must(key.PublicKeyPem()));
   EXPECT_THAT(TlsKey::FromPem(SecretBytes::CopyOf("x")), StatusIs(kInvalid));
-  // An Ed25519 key, of `openssl genpkey`.
-  EXPECT_THAT(
-      TlsKey::FromPem(SecretBytes::CopyOf(
-          "-----BEGIN PRIVATE KEY-----\n"
-          "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n"
-          "-----END PRIVATE KEY-----\n")),
-      StatusIs(kInvalid, HasSubstr("P-256")));
+  SeededRandom random;
+  const SigningKey other = Must(SigningKey::Generate(random));
+  EXPECT_THAT(TlsKey::FromPem(Must(other.ToPem())),
+              StatusIs(kInvalid, HasSubstr("P-256")));
 }
 
 // OpenSSL would ask the terminal for a passphrase, and a service would hang.
 TEST_F(CertificateTest, AnEncryptedKeyIsAnErrorAndNotAQuestion) {
-  constexpr char kEncrypted[] = R"(-----BEGIN ENCRYPTED PRIVATE KEY-----
-MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgRnf/UmsPr0wICCAAw
-DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEE9X5POPR4libG2r7R2kI44EgZBh
-DxVrnviqTxKo8fMVwXU9waqRffg2sqssBfWf4Lvv9vPUUfD7J+6ZLa3IH7LIAHZC
-zU4G+W5+6T9rhUZj3HfHsj3Vo3DNiuZ+DkyhiwK2S18hjukFj48stlUfDvQyIV0b
-jnhzvNBpIMb+yBlgQUBffP0AgT4U/lFbvc394GrrezV5JI1xxA9ZmrR2Gn6V+oQ=
------END ENCRYPTED PRIVATE KEY-----
-)";
-  EXPECT_THAT(TlsKey::FromPem(SecretBytes::CopyOf(kEncrypted)),
+  EVP_PKEY* const key = EVP_EC_gen("P-256");
+  BIO* const bio = BIO_new(BIO_s_mem());
+  ASSERT_EQ(PEM_write_bio_PKCS8PrivateKey(bio, key, EVP_aes_256_cbc(), "secret",
+                                          6, nullptr, nullptr),
+            1);
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio, &data);
+  const std::string encrypted(data, static_cast<size_t>(size));
+  BIO_free(bio);
+  EVP_PKEY_free(key);
+  EXPECT_THAT(TlsKey::FromPem(SecretBytes::CopyOf(encrypted)),
               StatusIs(kInvalid, HasSubstr("unencrypted")));
 }
 
 class TlsIdentityTest : public CertificateTest {
  protected:
   void Write(const TlsIdentity& identity, uint32_t key_mode = 0600) {
-    ASSERT_OK(WriteFileAtomic(&fs_, files_.root, AsBytes(identity.root_pem),
-                              0644));
-    ASSERT_OK(WriteFileAtomic(&fs_, files_.chain, AsBytes(identity.chain_pem),
-                              0644));
-    ASSERT_OK(WriteFileAtomic(
-        &fs_, files_.key, identity.key_pem.Bytes(SecretAccess("test")),
-        key_mode));
+    ASSERT_OK(
+        WriteFileAtomic(&fs_, files_.root, AsBytes(identity.root_pem), 0644));
+    ASSERT_OK(
+        WriteFileAtomic(&fs_, files_.chain, AsBytes(identity.chain_pem), 0644));
+    ASSERT_OK(WriteFileAtomic(&fs_, files_.key,
+                              identity.key_pem.Bytes(SecretAccess("test")),
+                              key_mode));
   }
   absl::Status Load(CertificateUse use, absl::Time now = kNow) {
     return LoadTlsIdentity(&fs_, files_, use, now).status();
@@ -138,9 +143,9 @@ TEST_F(TlsIdentityTest, RefusesWhatDoesNot) {
   EXPECT_THAT(Load(CertificateUse::kServer),
               StatusIs(absl::StatusCode::kUnauthenticated,
                        AllOf(HasSubstr("/chain.pem"), HasSubstr("purpose"))));
-  EXPECT_THAT(Load(CertificateUse::kClient, kNow + absl::Hours(24 * 91)),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("expired")));
+  EXPECT_THAT(
+      Load(CertificateUse::kClient, kNow + absl::Hours(24 * 91)),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("expired")));
   bank.key_pem = pki_.Peer("bank-a").key_pem.Clone();
   Write(bank);
   EXPECT_THAT(Load(CertificateUse::kClient),

@@ -40,9 +40,9 @@ TEST(PeerNameTest, NamesAreBounded) {
   EXPECT_THAT(ValidateName("institution", std::string(64, 'a')),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("institution name")));
-  EXPECT_THAT(ValidateName("institution", "../etc"),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("\"../etc\"")));
+  EXPECT_THAT(
+      ValidateName("institution", "../etc"),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"../etc\"")));
   EXPECT_THAT(ParsePeerRole("root"),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }

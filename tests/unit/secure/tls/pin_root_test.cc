@@ -79,8 +79,7 @@ class PinRootTest : public ::testing::Test {
   PinRootOptions Options(uint16_t port) const {
     PinRootOptions options;
     options.server = HostPort{"localhost", port};
-    options.fingerprint =
-        Must(CertificateFingerprint(pki_.authority.root_pem));
+    options.fingerprint = Must(CertificateFingerprint(pki_.authority.root_pem));
     options.now = kNow;
     return options;
   }
@@ -103,11 +102,11 @@ TEST_F(PinRootTest, AnotherFingerprintIsRefusedAndBothAreShown) {
   PinRootOptions options = Options(server.port());
   const std::string right = options.fingerprint.Hex();
   options.fingerprint = Sha256("another root");
-  EXPECT_THAT(FetchAndPinRoot(options),
-              StatusIs(kUnauthenticated,
-                       AllOf(HasSubstr(right),
-                             HasSubstr(options.fingerprint.Hex()),
-                             HasSubstr("--ca-fingerprint"))));
+  EXPECT_THAT(
+      FetchAndPinRoot(options),
+      StatusIs(kUnauthenticated,
+               AllOf(HasSubstr(right), HasSubstr(options.fingerprint.Hex()),
+                     HasSubstr("--ca-fingerprint"))));
 }
 
 // Whoever stands between can show the right root, which is public, beside a
@@ -133,9 +132,8 @@ TEST_F(PinRootTest, AnotherHostOrTimeIsRefused) {
   const TlsServer server(elsewhere.chain_pem + elsewhere.root_pem,
                          elsewhere.key_pem);
   EXPECT_THAT(FetchAndPinRoot(Options(server.port())),
-              StatusIs(kUnauthenticated,
-                       AllOf(HasSubstr("localhost"),
-                             HasSubstr("fl.example.org"))));
+              StatusIs(kUnauthenticated, AllOf(HasSubstr("localhost"),
+                                               HasSubstr("fl.example.org"))));
   const TlsServer good(EnrollmentChain(), identity_.key_pem);
   PinRootOptions late = Options(good.port());
   late.now = kNow + absl::Hours(24 * 399);
@@ -162,26 +160,25 @@ TEST_F(PinRootTest, OldTlsIsRefused) {
 }
 
 TEST_F(PinRootTest, OtherServersAndNoServerAreTyped) {
-  const LoopbackServer http([](int fd) {
-    SendText(fd, "HTTP/1.1 400 Bad Request\r\n\r\n");
-  });
+  const LoopbackServer http(
+      [](int fd) { SendText(fd, "HTTP/1.1 400 Bad Request\r\n\r\n"); });
   EXPECT_THAT(FetchAndPinRoot(Options(http.port())),
               StatusIs(absl::StatusCode::kUnavailable));
   const LoopbackServer closer([](int) {});
   EXPECT_THAT(FetchAndPinRoot(Options(closer.port())),
               StatusIs(absl::StatusCode::kUnavailable));
-  EXPECT_THAT(FetchAndPinRoot(Options(ClosedPort())),
-              StatusIs(absl::StatusCode::kUnavailable,
-                       HasSubstr("cannot connect")));
+  EXPECT_THAT(
+      FetchAndPinRoot(Options(ClosedPort())),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("cannot connect")));
 }
 
 TEST_F(PinRootTest, ASilentServerEndsWithTheDeadline) {
   const LoopbackServer silent([](int fd) { ReadHttpHead(fd); });
   PinRootOptions options = Options(silent.port());
   options.timeout = absl::Milliseconds(50);
-  EXPECT_THAT(FetchAndPinRoot(options),
-              StatusIs(absl::StatusCode::kDeadlineExceeded,
-                       HasSubstr("firewall")));
+  EXPECT_THAT(
+      FetchAndPinRoot(options),
+      StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("firewall")));
 }
 
 TEST_F(PinRootTest, WorksThroughAProxy) {
@@ -191,13 +188,12 @@ TEST_F(PinRootTest, WorksThroughAProxy) {
   // A name that only the proxy can find.
   options.server = HostPort{"coordinator.example", 7443};
   options.proxy = proxy.address("user:secret");
-  EXPECT_THAT(FetchAndPinRoot(options),
-              IsOkAndHolds(pki_.authority.root_pem));
+  EXPECT_THAT(FetchAndPinRoot(options), IsOkAndHolds(pki_.authority.root_pem));
   EXPECT_THAT(
       proxy.heads(),
-      ElementsAre(AllOf(
-          HasSubstr("CONNECT coordinator.example:7443 HTTP/1.1\r\n"),
-          HasSubstr("Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n"))));
+      ElementsAre(
+          AllOf(HasSubstr("CONNECT coordinator.example:7443 HTTP/1.1\r\n"),
+                HasSubstr("Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n"))));
 }
 
 TEST_F(PinRootTest, AProxyThatRefusesIsNamed) {

@@ -38,9 +38,9 @@ TEST(HostPortTest, ParsesNamesAndAddresses) {
               IsOkAndHolds(HostPort{"2001:db8::1", 1}));
   EXPECT_EQ((HostPort{"2001:db8::1", 1}).ToString(), "[2001:db8::1]:1");
   EXPECT_EQ((HostPort{"a", 65535}).ToString(), "a:65535");
-  for (const char* bad : {"", "a", "a:", ":1", "a:0", "a:65536", "a:-1",
-                          "a:1x", "::1:1", "[::1]", "[::1", "a b:1", "a/b:1",
-                          "a:+1", "a: 1", "https://a:1"}) {
+  for (const char* bad :
+       {"", "a", "a:", ":1", "a:0", "a:65536", "a:-1", "a:1x", "::1:1", "[::1]",
+        "[::1", "a b:1", "a/b:1", "a:+1", "a: 1", "https://a:1"}) {
     EXPECT_THAT(HostPort::Parse(bad), StatusIs(kInvalid)) << bad;
   }
 }

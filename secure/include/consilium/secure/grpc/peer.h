@@ -36,8 +36,7 @@ struct Peer {
 class PeerAuthenticator {
  public:
   // `federation`: certificates of another federation are refused.
-  explicit PeerAuthenticator(std::string federation,
-                             size_t max_cached = 4096);
+  explicit PeerAuthenticator(std::string federation, size_t max_cached = 4096);
 
   // Pass `*context->auth_context()`.
   // Errors: UNAUTHENTICATED  no verified client certificate, none that names a

@@ -1,0 +1,199 @@
+#include "consilium/client/enroll.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "client_sdk/session/identity.h"
+#include "client_sdk/transport/call_context.h"
+#include "client_sdk/transport/config_template.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/clock.h"
+#include "consilium/base/file.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/ca.h"
+#include "consilium/secure/grpc/channel.h"
+#include "consilium/secure/grpc/credentials.h"
+#include "consilium/secure/pin_root.h"
+#include "consilium/secure/proxy.h"
+#include "consilium/secure/token.h"
+#include "consilium/v1/enrollment.grpc.pb.h"
+#include "grpcpp/create_channel.h"
+#include "proto/wire/convert.h"
+
+namespace consilium::client {
+namespace {
+
+using internal::IdentityPaths;
+
+// Everything that needs no network, checked first.
+struct Request {
+  HostPort server;
+  Sha256Digest fingerprint;
+  EnrollmentToken token;
+  std::optional<ProxyAddress> proxy;
+};
+
+absl::StatusOr<Request> Check(const EnrollOptions& options) {
+  auto server = HostPort::Parse(options.coordinator);
+  if (!server.ok()) return Annotate(server.status(), "coordinator");
+  std::string hex = options.ca_fingerprint;
+  std::erase(hex, ':');
+  const auto fingerprint = Sha256Digest::FromHex(hex);
+  if (!fingerprint.ok()) {
+    return absl::InvalidArgumentError(
+        Cat("ca_fingerprint ", Quoted(options.ca_fingerprint, 100),
+            " is not a SHA-256 fingerprint: 64 hexadecimal digits"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(EnrollmentToken token,
+                             EnrollmentToken::Parse(options.token));
+  if (options.directory.empty()) {
+    return absl::InvalidArgumentError("directory is empty");
+  }
+  if (options.timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("timeout must be above zero");
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(
+      std::optional<ProxyAddress> proxy,
+      ChooseProxy(options.proxy, server->host, ProcessEnvironment()));
+  return Request{*std::move(server), *fingerprint, std::move(token),
+                 std::move(proxy)};
+}
+
+absl::StatusOr<v1::EnrollResponse> Call(const EnrollOptions& options,
+                                        const Request& request,
+                                        const std::string& root_pem,
+                                        const std::string& csr_pem,
+                                        const CancelToken& cancel) {
+  ChannelOptions channel_options;
+  channel_options.proxy = request.proxy;
+  channel_options.server_name = options.server_name;
+  channel_options.own_connection = true;
+  const auto channel = grpc::CreateCustomChannel(
+      request.server.ToString(), MakeEnrollmentChannelCredentials(root_pem),
+      MakeChannelArguments(channel_options));
+  const auto stub = v1::EnrollmentService::NewStub(channel);
+
+  v1::EnrollRequest message;
+  *message.mutable_protocol() = OwnProtocolRange();
+  message.set_token(std::string(request.token.ToText().Text(
+      SecretAccess("the token goes to the coordinator it is for"))));
+  message.set_csr_pem(csr_pem);
+  message.set_software(options.software);
+  v1::EnrollResponse response;
+  internal::GrpcCall call({cancel, options.timeout});
+  const absl::Status status =
+      call.Result(stub->Enroll(call.grpc(), message, &response));
+  WipeString(*message.mutable_token());
+  if (!status.ok()) return Annotate(status, "enrolment");
+  return response;
+}
+
+absl::Status Wrong(std::string_view what) {
+  return absl::UnauthenticatedError(
+      Cat("what the coordinator issued does not verify: ", what));
+}
+
+// The identity as issued, or why it is not to be trusted.
+absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
+    const v1::EnrollResponse& response, const Sha256Digest& fingerprint,
+    const SecretBytes& key_pem, absl::Time now) {
+  if (response.protocol() < kProtocolMin ||
+      response.protocol() > kProtocolMax) {
+    return absl::FailedPreconditionError(
+        Cat("the coordinator chose protocol version ", response.protocol(),
+            "; this build speaks ", kProtocolMin, " to ", kProtocolMax));
+  }
+  const auto root = CertificateFingerprint(response.root_ca_pem());
+  if (!root.ok() || *root != fingerprint) {
+    return Wrong("its root CA is not the pinned one");
+  }
+  const auto identity = MakeTlsIdentity(
+      response.root_ca_pem(), response.certificate_chain_pem(),
+      key_pem.Clone(), CertificateUse::kClient, now);
+  if (!identity.ok()) return Wrong(StdView(identity.status().message()));
+  const auto name = PeerName::Parse(identity->leaf.subject_uri);
+  if (!name.ok() || name->Uri() != response.uri() ||
+      name->federation != response.federation()) {
+    return Wrong(Cat("the certificate is for ",
+                     Quoted(identity->leaf.subject_uri), ", the answer says ",
+                     Quoted(response.uri())));
+  }
+  if (name->role != PeerRole::kInstitution) {
+    return absl::InvalidArgumentError(
+        Cat("the token is for the role ", PeerRoleName(name->role),
+            "; use `consilium` for operators and auditors"));
+  }
+  return std::pair(*name, identity->leaf);
+}
+
+}  // namespace
+
+absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
+                                  const CancelToken& cancel) {
+  CONSILIUM_ASSIGN_OR_RETURN(const Request request, Check(options));
+  FileSystem* const fs = PosixFileSystem();
+  const absl::Time now = SystemClock()->Now();
+  const IdentityPaths paths(options.directory);
+  if (fs->Exists(paths.tls.chain)) {
+    return absl::AlreadyExistsError(
+        Cat(options.directory, " already holds an identity (", paths.tls.chain,
+            "); choose another directory, or use `consilium-client renew`"));
+  }
+  CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory));
+
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const std::string root_pem,
+      FetchAndPinRoot({.server = request.server,
+                       .fingerprint = request.fingerprint,
+                       .proxy = request.proxy,
+                       .timeout = options.timeout,
+                       .now = now}));
+  // On disk before the token is spent: a crash here costs a token, never the
+  // key of a certificate that was issued.
+  CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key, TlsKey::Generate());
+  CONSILIUM_RETURN_IF_ERROR(key.SaveFile(fs, paths.tls.key));
+  CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes key_pem, key.ToPem());
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string csr,
+                             CreateCertificateRequest(key, "institution"));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const v1::EnrollResponse response,
+      Call(options, request, root_pem, csr, cancel));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto issued,
+      Verify(response, request.fingerprint, key_pem, now));
+  const auto& [name, leaf] = issued;
+  auto signing_key =
+      VerifyKey::FromBytes(std::string_view(response.signing_public_key()));
+  if (!signing_key.ok()) return Wrong("its signing key has another length");
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string signing_pem,
+                             signing_key->ToPem());
+
+  Enrollment enrollment;
+  enrollment.federation = name.federation;
+  enrollment.institution = name.name;
+  enrollment.uri = name.Uri();
+  enrollment.service_address = response.service_address();
+  enrollment.signing_key = signing_key->Hex();
+  enrollment.certificate_serial = leaf.serial;
+  enrollment.not_after = leaf.not_after;
+  enrollment.config_path =
+      JoinPath(options.directory, "consilium-client.toml");
+  CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
+      fs, paths.tls.root, AsBytes(response.root_ca_pem()), 0644));
+  CONSILIUM_RETURN_IF_ERROR(
+      WriteFileAtomic(fs, paths.signing_key, AsBytes(signing_pem), 0644));
+  if (!fs->Exists(enrollment.config_path)) {
+    const std::string config = internal::ClientConfigText(
+        name.federation, name.name, response.service_address());
+    CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(fs, enrollment.config_path,
+                                              AsBytes(config), 0644));
+  }
+  // Last: with the certificate the identity is there.
+  CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
+      fs, paths.tls.chain, AsBytes(response.certificate_chain_pem()), 0644));
+  return enrollment;
+}
+
+}  // namespace consilium::client

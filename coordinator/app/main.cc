@@ -1,0 +1,77 @@
+// consilium-coordinator --config FILE
+
+#include <csignal>
+#include <cstdio>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "consilium/secure/tls13.h"
+#include "coordinator/app/config.h"
+#include "coordinator/app/logging.h"
+#include "coordinator/app/server.h"
+
+namespace consilium {
+namespace {
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "consilium-coordinator: %s\n",
+               std::string(status.message()).c_str());
+  return 1;
+}
+
+int Serve(const std::string& path) {
+  // Before any thread: every thread inherits the mask, sigwait gets them all.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, s);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  const absl::Status tls = ConfigureTls13Only();
+  if (!tls.ok()) return Fail(tls);
+  const auto config = LoadConfig(path);
+  if (!config.ok()) {
+    Fail(config.status());
+    return 2;
+  }
+  const auto logger = Logger::Create(config->log);
+  if (!logger.ok()) return Fail(logger.status());
+  const auto server = CoordinatorServer::Start(*config, logger->get());
+  if (!server.ok()) return Fail(server.status());
+  for (;;) {
+    int received = 0;
+    sigwait(&signals, &received);
+    if (received != SIGHUP) break;
+    const absl::Status reloaded = (*server)->Reload();
+    if (!reloaded.ok()) {
+      (*logger)->Error(
+          {}, std::string("reload: ") + std::string(reloaded.message()));
+    }
+  }
+  (*server)->Stop();
+  return 0;
+}
+
+}  // namespace
+}  // namespace consilium
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "The coordinator of a federation: schedules rounds, takes "
+      "sealed uploads, folds them into versions.");
+  app.footer(
+      "Example:\n  consilium-coordinator --config cards/consilium.toml\n"
+      "SIGHUP reloads the server certificate and reopens the log; "
+      "SIGTERM stops cleanly, rounds go on after the next start.");
+  app.set_version_flag("--version", "consilium-coordinator 0.1.0");
+  std::string config;
+  app.add_option("--config", config, "configuration file, from consilium init")
+      ->required()
+      ->check(CLI::ExistingFile);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return consilium::Serve(config);
+}

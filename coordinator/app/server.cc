@@ -1,0 +1,306 @@
+#include "coordinator/app/server.h"
+
+#include <atomic>
+#include <mutex>
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/base/threads.h"
+#include "consilium/secure/ca.h"
+#include "consilium/secure/ed25519.h"
+#include "consilium/secure/grpc/channel.h"
+#include "consilium/secure/grpc/credentials.h"
+#include "consilium/secure/grpc/peer.h"
+#include "consilium/secure/random.h"
+#include "consilium/secure/storage_key.h"
+#include "coordinator/engine/anchored_clock.h"
+#include "coordinator/metrics/metrics_server.h"
+#include "coordinator/metrics/prometheus_metrics.h"
+#include "coordinator/rpc/admin_service.h"
+#include "coordinator/rpc/federation_service.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/server_builder.h"
+
+namespace consilium {
+namespace {
+
+constexpr int kRpcThreads = 4;
+constexpr char kSoftwareVersion[] = "0.1.0";
+
+EngineOptions OptionsOf(const CoordinatorConfig& c) {
+  EngineOptions o;
+  o.federation = c.federation.name;
+  o.sealing = c.sealing;
+  o.round_defaults = c.rounds;
+  o.max_update_bytes = c.storage.max_update_bytes;
+  o.max_spool_bytes = c.storage.max_spool_bytes;
+  o.max_uploads = c.limits.max_uploads;
+  o.upload_idle_timeout = c.limits.upload_idle_timeout;
+  o.max_tokens = static_cast<double>(c.limits.max_tokens);
+  o.metadata.max_metadata_bytes = c.limits.max_metadata_bytes;
+  o.metadata.max_metrics = c.limits.max_metrics;
+  o.layout.max_slots = c.limits.max_layout_slots;
+  o.layout.max_text_bytes = c.limits.max_layout_bytes;
+  o.fold_threads = static_cast<int>(c.workers.fold_threads);
+  o.long_poll = c.limits.long_poll_timeout;
+  o.progress_period = c.limits.progress_period;
+  o.connected_for = c.limits.connected_for;
+  o.token_lifetime = c.enrollment.token_lifetime;
+  o.institution_lifetime = c.certificates.institution_lifetime;
+  o.renew_before = c.certificates.renew_before;
+  o.failure_pause = c.failure_pause;
+  o.retention.spool_retention = c.storage.spool_retention;
+  o.retention.keep_versions = c.storage.version_retention;
+  o.retention_interval = c.storage.retention_interval;
+  o.service_address = c.listen.advertised_address.empty()
+                          ? c.listen.address
+                          : c.listen.advertised_address;
+  return o;
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
+    const std::string& address,
+    std::shared_ptr<grpc::ServerCredentials> credentials,
+    const ServerOptions& options, const std::vector<grpc::Service*>& services,
+    std::string_view key, int* port) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, std::move(credentials), port);
+  ApplyServerOptions(options, builder);
+  for (grpc::Service* const service : services) {
+    builder.RegisterService(service);
+  }
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || *port == 0) {
+    return absl::UnavailableError(
+        Cat("cannot listen on ", address, " (", key,
+            "); is the port in use, or the address not of this host?"));
+  }
+  return server;
+}
+
+LogLevel LevelOf(std::string_view word) {
+  const auto level = ParseLogLevel(word);
+  return level.ok() ? *level : LogLevel::kInfo;
+}
+
+class Server final : public CoordinatorServer {
+ public:
+  Server(const CoordinatorConfig& config, Logger* logger, FileSystem* fs)
+      : config_(config),
+        logger_(logger),
+        fs_(fs),
+        clock_(SystemClock(), absl::InfinitePast()),
+        authenticator_(config.federation.name),
+        ingest_(static_cast<size_t>(config.workers.ingest_threads)),
+        rpc_(kRpcThreads) {}
+  ~Server() override { Stop(); }
+
+  absl::Status Run() {
+    CONSILIUM_RETURN_IF_ERROR(LoadKeys());
+    StoreOptions store;
+    store.fs = fs_;
+    store.data_dir = config_.storage.data_dir;
+    store.max_readers = static_cast<int>(config_.storage.reader_connections);
+    store.syncer_threads = static_cast<int>(config_.workers.sync_threads);
+    store.min_free_bytes = config_.storage.min_free_bytes;
+    CONSILIUM_ASSIGN_OR_RETURN(store_, Store::Open(store));
+
+    metrics_ = std::make_unique<PrometheusMetrics>(
+        config_.federation.name, kSoftwareVersion, clock_.Now());
+    EngineDeps deps;
+    deps.store = store_.get();
+    deps.clock = &clock_;
+    deps.random = SystemRandom();
+    deps.listener = metrics_.get();
+    deps.signing_key = &*signing_key_;
+    deps.storage_key = &*storage_key_;
+    deps.ca = &*ca_;
+    deps.log = [this](std::string_view level, int64_t round,
+                      std::string_view institution, std::string_view text) {
+      logger_->Log(LevelOf(level),
+                   LogContext{}.WithRound(round).WithInstitution(institution),
+                   text);
+    };
+    engine_ = std::make_unique<Engine>(OptionsOf(config_), std::move(deps));
+    CONSILIUM_RETURN_IF_ERROR(engine_->Start());
+    CONSILIUM_RETURN_IF_ERROR(StartListeners());
+    metrics_->OnCertificateExpiry("server", identity_->leaf().not_after);
+    if (!config_.sealing) {
+      logger_->Warn({},
+                    "sealing.mode is \"off\": uploads lie on this disk "
+                    "unencrypted");
+    }
+    logger_->Info(
+        {},
+        Cat("federation ", config_.federation.name, ": institutions on port ",
+            port_, ", enrolment on port ", enrollment_port_,
+            metrics_port() == 0 ? std::string()
+                                : Cat(", metrics on port ", metrics_port())));
+    return absl::OkStatus();
+  }
+
+  void Stop() override {
+    if (stopped_.exchange(true)) return;
+    ready_.store(false);
+    if (engine_ != nullptr) engine_->Stop();
+    const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(5));
+    if (server_ != nullptr) server_->Shutdown(deadline);
+    if (enrollment_server_ != nullptr) enrollment_server_->Shutdown(deadline);
+    server_.reset();
+    enrollment_server_.reset();
+    http_.reset();
+    if (store_ != nullptr) {
+      const absl::Status closed = store_->Close();
+      if (!closed.ok()) logger_->Error({}, closed.message().data());
+    }
+    logger_->Info({}, "stopped");
+  }
+
+  absl::Status Reload() override {
+    CONSILIUM_RETURN_IF_ERROR(logger_->Reopen());
+    CONSILIUM_RETURN_IF_ERROR(identity_->Reload());
+    metrics_->OnCertificateExpiry("server", identity_->leaf().not_after);
+    logger_->Info({}, "reloaded: log file and server certificate");
+    return absl::OkStatus();
+  }
+
+  Engine& engine() override { return *engine_; }
+  int port() const override { return port_; }
+  int enrollment_port() const override { return enrollment_port_; }
+  int metrics_port() const override {
+    return http_ == nullptr ? 0 : http_->port();
+  }
+
+ private:
+  absl::Status LoadKeys() {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        SigningKey signing, SigningKey::LoadFile(fs_, config_.tls.signing_key));
+    signing_key_.emplace(std::move(signing));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        StorageKey storage,
+        StorageKey::LoadFile(fs_, config_.storage.storage_key));
+    storage_key_.emplace(std::move(storage));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        root_pem_, ReadWholeFile(fs_, config_.tls.root_ca, 64 << 10));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        std::string issuing,
+        ReadWholeFile(fs_, config_.tls.issuing_ca, 64 << 10));
+    CONSILIUM_ASSIGN_OR_RETURN(TlsKey issuing_key,
+                               TlsKey::LoadFile(fs_, config_.tls.issuing_key));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        IssuingCa ca, IssuingCa::Create(config_.federation.name, root_pem_,
+                                        std::move(issuing),
+                                        std::move(issuing_key), clock_.Now()));
+    ca_.emplace(std::move(ca));
+    ReloadableServerIdentity::Options identity;
+    identity.files = {config_.tls.root_ca, config_.tls.server_certificate,
+                      config_.tls.server_key};
+    identity.check_interval = config_.tls.reload_interval;
+    if (identity.check_interval == absl::ZeroDuration()) {
+      identity.check_interval = absl::InfiniteDuration();
+    }
+    identity.fs = fs_;
+    identity.clock = &clock_;
+    CONSILIUM_ASSIGN_OR_RETURN(identity_,
+                               ReloadableServerIdentity::Create(identity));
+    return absl::OkStatus();
+  }
+
+  absl::Status StartListeners() {
+    RpcDeps deps;
+    deps.engine = engine_.get();
+    deps.authenticator = &authenticator_;
+    deps.executor = &rpc_;
+    deps.ingest = &ingest_;
+    deps.max_streams_per_institution =
+        config_.limits.max_streams_per_institution;
+    deps.max_calls = config_.limits.max_connections;
+    FederationLimits limits;
+    limits.upload_window_bytes =
+        static_cast<uint64_t>(config_.limits.upload_window_bytes);
+    limits.max_metrics = static_cast<int>(config_.limits.max_metrics);
+    federation_service_ = std::make_unique<FederationServiceImpl>(deps, limits);
+    enrollment_service_ =
+        std::make_unique<EnrollmentServiceImpl>(deps, root_pem_);
+    AdminServiceOptions admin;
+    admin.operator_lifetime = config_.certificates.operator_lifetime;
+    admin.server_lifetime = config_.certificates.server_lifetime;
+    admin.renew_before = config_.certificates.renew_before;
+    admin.server_certificate = config_.tls.server_certificate;
+    admin.server_key = config_.tls.server_key;
+    admin.enrollment_address = config_.listen.enrollment_address;
+    admin.identity = identity_;
+    admin.ca = &*ca_;
+    admin_service_ = std::make_unique<AdminServiceImpl>(deps, admin);
+
+    ServerOptions options;
+    options.keepalive_time = config_.keepalive.ping_interval;
+    options.keepalive_timeout = config_.keepalive.ping_timeout;
+    options.min_ping_interval = config_.keepalive.minimum_client_interval;
+    options.max_message_bytes =
+        static_cast<int>(config_.limits.max_control_bytes);
+    CONSILIUM_ASSIGN_OR_RETURN(
+        server_,
+        Listen(config_.listen.address, MakeServerCredentials(identity_),
+               options, {federation_service_.get(), admin_service_.get()},
+               "listen.address", &port_));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        enrollment_server_,
+        Listen(config_.listen.enrollment_address,
+               MakeEnrollmentServerCredentials(identity_), options,
+               {enrollment_service_.get()}, "listen.enrollment_address",
+               &enrollment_port_));
+    if (!config_.listen.metrics_address.empty()) {
+      MetricsHandlers handlers;
+      handlers.metrics = [this] { return metrics_->Render(); };
+      handlers.ready = [this]() -> absl::Status {
+        if (ready_.load()) return absl::OkStatus();
+        return absl::UnavailableError("stopping");
+      };
+      CONSILIUM_ASSIGN_OR_RETURN(
+          http_, MetricsServer::Start(config_.listen.metrics_address,
+                                      std::move(handlers)));
+    }
+    ready_.store(true);
+    return absl::OkStatus();
+  }
+
+  const CoordinatorConfig config_;
+  Logger* const logger_;
+  FileSystem* const fs_;
+  AnchoredClock clock_;
+  PeerAuthenticator authenticator_;
+  std::string root_pem_;
+  std::optional<SigningKey> signing_key_;
+  std::optional<StorageKey> storage_key_;
+  std::optional<IssuingCa> ca_;
+  std::shared_ptr<ReloadableServerIdentity> identity_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<PrometheusMetrics> metrics_;
+  std::unique_ptr<Engine> engine_;
+  // The pools finish before what their tasks use goes.
+  ThreadPool ingest_;
+  ThreadPool rpc_;
+  std::unique_ptr<FederationServiceImpl> federation_service_;
+  std::unique_ptr<EnrollmentServiceImpl> enrollment_service_;
+  std::unique_ptr<AdminServiceImpl> admin_service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> enrollment_server_;
+  std::unique_ptr<MetricsServer> http_;
+  std::atomic<bool> ready_{false};
+  int port_ = 0;
+  int enrollment_port_ = 0;
+  std::atomic<bool> stopped_{false};
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
+    const CoordinatorConfig& config, Logger* logger, FileSystem* fs) {
+  auto server = std::make_unique<Server>(config, logger, fs);
+  CONSILIUM_RETURN_IF_ERROR(server->Run());
+  return std::unique_ptr<CoordinatorServer>(std::move(server));
+}
+
+}  // namespace consilium

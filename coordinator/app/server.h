@@ -1,0 +1,43 @@
+// The coordinator as one object: store, engine, listeners, metrics.
+
+#ifndef CONSILIUM_COORDINATOR_APP_SERVER_H_
+#define CONSILIUM_COORDINATOR_APP_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "consilium/base/file.h"
+#include "coordinator/app/config.h"
+#include "coordinator/app/logging.h"
+#include "coordinator/engine/engine.h"
+
+namespace consilium {
+
+// Life: Start -> serve from its own threads -> Stop. ConfigureTls13Only() must
+// have run in the process. Not thread-safe, but for Reload and the accessors.
+class CoordinatorServer {
+ public:
+  // Takes the store's lock, recovers, listens. A port of 0 in a listen address
+  // picks a free one. Errors: those of configuration, keys, store; UNAVAILABLE
+  // when an address cannot be listened on (names it).
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(
+      const CoordinatorConfig& config, Logger* logger,
+      FileSystem* fs = PosixFileSystem());
+  // Ends calls, stops folding, leaves rounds open. Idempotent.
+  virtual void Stop() = 0;
+  virtual ~CoordinatorServer() = default;
+
+  // Server certificate from disk, log file anew.
+  virtual absl::Status Reload() = 0;
+
+  virtual Engine& engine() = 0;
+  virtual int port() const = 0;
+  virtual int enrollment_port() const = 0;
+  virtual int metrics_port() const = 0;  // 0: off
+};
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_COORDINATOR_APP_SERVER_H_

@@ -1,0 +1,92 @@
+// A whole federation in one process over real mTLS on loopback: the server
+// object, the institutions' clients, an operator's stub.
+
+#ifndef CONSILIUM_TESTS_INTEGRATION_HARNESS_H_
+#define CONSILIUM_TESTS_INTEGRATION_HARNESS_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "consilium/aggregation/layout.h"
+#include "consilium/client/client.h"
+#include "consilium/v1/admin.grpc.pb.h"
+#include "coordinator/app/config.h"
+#include "coordinator/app/logging.h"
+#include "coordinator/app/server.h"
+#include "tests/support/temp_dir.h"
+
+namespace consilium {
+
+// Small slots, several groups, more than one frame.
+Layout TestLayout();
+
+class TestFederation {
+ public:
+  struct Options {
+    bool sealing = true;
+    std::map<std::string, std::string> policy = {
+        {"quorum", "2"}, {"evaluation.enabled", "false"}};
+    Layout layout = TestLayout();
+  };
+
+  // init, start, version 0 of zeros. Fails the test on error.
+  explicit TestFederation(Options options);
+  TestFederation() : TestFederation(Options()) {}
+  ~TestFederation();
+
+  // Stops the server object and starts another one on the same directory and
+  // ports.
+  void Restart();
+  void Stop();
+  void StartAgain();
+
+  // Invites and enrols; identity under dir()/<name>.
+  void Enroll(const std::string& name);
+  client::ClientOptions OptionsFor(const std::string& name) const;
+  std::unique_ptr<client::Client> Connect(const std::string& name);
+
+  v1::AdminService::Stub& admin() { return *admin_; }
+  Engine& engine() { return server_->engine(); }
+  const Layout& layout() const { return options_.layout; }
+  const std::string& dir() const { return dir_.path(); }
+  std::string address() const;
+  std::string enrollment_address() const;
+  const std::string& fingerprint() const { return fingerprint_; }
+  const CoordinatorConfig& config() const { return config_; }
+  FileSystem* fs() const { return PosixFileSystem(); }
+
+  uint64_t StartRound();
+  // Waits on the coordinator's watch stream, not on a clock.
+  v1::RoundInfo WaitForEnd(uint64_t round);
+  v1::RoundInfo WaitForPhase(uint64_t round, const std::string& phase);
+  // The current version's parameters, flat in canonical order.
+  std::vector<float> CurrentParameters(client::Client& client);
+  std::string Token(const std::string& name);
+
+ private:
+  void StartServer();
+  void Import();
+  void ConnectAdmin();
+
+  const Options options_;
+  TempDir dir_;
+  CoordinatorConfig config_;
+  std::string fingerprint_;
+  std::unique_ptr<Logger> logger_;
+  std::unique_ptr<CoordinatorServer> server_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
+};
+
+// A delta of one constant for every element.
+absl::StatusOr<client::SubmitOutcome> SubmitConstant(
+    client::Client& client, const client::TrainTask& task, float value,
+    uint64_t examples);
+// Waits until there is a task to train and returns it.
+client::TrainTask WaitForTask(client::Client& client);
+
+}  // namespace consilium
+
+#endif  // CONSILIUM_TESTS_INTEGRATION_HARNESS_H_

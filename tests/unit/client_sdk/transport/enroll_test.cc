@@ -1,0 +1,139 @@
+#include "consilium/client/enroll.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "client_sdk/session/identity.h"
+#include "consilium/secure/token.h"
+#include "tests/support/status_matchers.h"
+#include "tests/unit/client_sdk/transport/grpc_coordinator.h"
+#include "tests/unit/secure/net_support.h"
+
+namespace consilium::client::internal {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr SecretAccess kForTest("a test hands its token over");
+
+class EnrollTest : public ::testing::Test {
+ protected:
+  EnrollTest() {
+    coordinator_.service.token =
+        EnrollmentToken::Generate(*SystemRandom()).ToText().Text(kForTest);
+    options_.coordinator = coordinator_.address();
+    options_.token = coordinator_.service.token;
+    options_.ca_fingerprint =
+        Must(CertificateFingerprint(coordinator_.pki.ca.root_pem())).Hex();
+    options_.directory = directory_ / "id";
+    options_.proxy = "none";
+  }
+  uint32_t ModeOf(const char* name) {
+    return Must(PosixFileSystem()->Stat(JoinPath(options_.directory, name)))
+        .mode;
+  }
+
+  GrpcCoordinator coordinator_{/*enrolment=*/true};
+  TempDir directory_;
+  EnrollOptions options_;
+};
+
+TEST_F(EnrollTest, MakesAnIdentityThatLoads) {
+  ASSERT_OK_AND_ASSIGN(const Enrollment enrollment, Enroll(options_));
+  EXPECT_EQ(enrollment.federation, "cards");
+  EXPECT_EQ(enrollment.institution, "bank-a");
+  EXPECT_EQ(enrollment.service_address, "coordinator.example:7443");
+  EXPECT_EQ(ModeOf("client.key"), 0600u);
+  ASSERT_OK_AND_ASSIGN(
+      const InstitutionIdentity identity,
+      LoadIdentity(PosixFileSystem(), options_.directory,
+                   SystemClock()->Now()));
+  EXPECT_EQ(identity.name.Uri(), "consilium://cards/institution/bank-a");
+  EXPECT_EQ(identity.signing_key, coordinator_.far.Identity().signing_key);
+  EXPECT_EQ(identity.leaf.serial, enrollment.certificate_serial);
+  ASSERT_OK_AND_ASSIGN(const std::string config,
+                       ReadWholeFile(PosixFileSystem(),
+                                     enrollment.config_path, 1 << 20));
+  EXPECT_THAT(config, HasSubstr("coordinator = \"coordinator.example:7443\""));
+
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kAlreadyExists,
+                                         HasSubstr("renew")));
+}
+
+TEST_F(EnrollTest, FingerprintsMayHaveColons) {
+  std::string with_colons;
+  for (size_t i = 0; i < options_.ca_fingerprint.size(); i += 2) {
+    if (i > 0) with_colons += ':';
+    with_colons += options_.ca_fingerprint.substr(i, 2);
+  }
+  options_.ca_fingerprint = with_colons;
+  EXPECT_OK(Enroll(options_));
+}
+
+TEST_F(EnrollTest, GoesThroughAConnectProxy) {
+  ConnectProxy proxy(static_cast<uint16_t>(coordinator_.port()));
+  options_.coordinator = "coordinator.example:7444";
+  options_.proxy = proxy.address().Url();
+  EXPECT_OK(Enroll(options_));
+  EXPECT_EQ(proxy.heads().size(), 2u);
+}
+
+TEST_F(EnrollTest, AnotherRootIsRefusedBeforeTheTokenLeaves) {
+  options_.ca_fingerprint[0] = options_.ca_fingerprint[0] == 'a' ? 'b' : 'a';
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_FALSE(
+      PosixFileSystem()->Exists(JoinPath(options_.directory, "client.pem")));
+}
+
+TEST_F(EnrollTest, AWrongTokenLeavesNoIdentity) {
+  options_.token =
+      EnrollmentToken::Generate(*SystemRandom()).ToText().Text(kForTest);
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated,
+                                         HasSubstr("token")));
+  // The right token still works in the same directory.
+  options_.token = coordinator_.service.token;
+  EXPECT_OK(Enroll(options_));
+}
+
+TEST_F(EnrollTest, WhatIsIssuedIsChecked) {
+  const TestPki other = TestPki::Create(SystemClock()->Now());
+  const TlsIdentity stranger = coordinator_.pki.Peer("bank-b");
+  const std::vector<std::function<void(v1::EnrollResponse&)>> spoilers = {
+      [&](v1::EnrollResponse& r) { r.set_root_ca_pem(other.ca.root_pem()); },
+      [&](v1::EnrollResponse& r) {
+        r.set_certificate_chain_pem(stranger.chain_pem);
+      },
+      [](v1::EnrollResponse& r) {
+        r.set_uri("consilium://cards/institution/bank-c");
+      },
+      [](v1::EnrollResponse& r) { r.set_signing_public_key("short"); },
+      [](v1::EnrollResponse& r) { r.set_certificate_chain_pem("no PEM"); },
+  };
+  for (const auto& spoil : spoilers) {
+    coordinator_.service.edit_enrolment = spoil;
+    EXPECT_THAT(Enroll(options_),
+                StatusIs(absl::StatusCode::kUnauthenticated));
+    EXPECT_FALSE(PosixFileSystem()->Exists(
+        JoinPath(options_.directory, "client.pem")));
+  }
+}
+
+TEST_F(EnrollTest, BadOptionsAreNamed) {
+  EnrollOptions options = options_;
+  options.ca_fingerprint = "abc";
+  EXPECT_THAT(Enroll(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("ca_fingerprint")));
+  options = options_;
+  options.token = "hunter2";
+  const auto enrolled = Enroll(options);
+  EXPECT_THAT(enrolled, StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(std::string(enrolled.status().message()),
+              ::testing::Not(HasSubstr("hunter2")));
+  options = options_;
+  options.coordinator = "localhost";
+  EXPECT_THAT(Enroll(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("coordinator")));
+}
+
+}  // namespace
+}  // namespace consilium::client::internal
