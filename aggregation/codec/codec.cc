@@ -46,9 +46,9 @@ class F32Codec final : public Codec {
     const size_t elements = frame.header.elements;
     if (elements == 0 || !frame.codec_header.empty() ||
         frame.body.size() != elements * sizeof(float)) {
-      return absl::InvalidArgumentError(
-          Cat("frame: ", frame.body.size(), " bytes of body are not ",
-              elements, " float32 elements"));
+      return absl::InvalidArgumentError(Cat("frame: ", frame.body.size(),
+                                            " bytes of body are not ", elements,
+                                            " float32 elements"));
     }
     DecodedFrame decoded;
     decoded.first_element = static_cast<int64_t>(frame.header.first_element);
@@ -97,9 +97,9 @@ absl::StatusOr<DecodedFrame> DecodeParameterFrame(
   }
   const Codec* const codec = FindCodec(view.header.codec);
   if (codec == nullptr) {
-    return absl::UnimplementedError(
-        Cat("frame: codec ", static_cast<int>(view.header.codec),
-            " is not in this build"));
+    return absl::UnimplementedError(Cat("frame: codec ",
+                                        static_cast<int>(view.header.codec),
+                                        " is not in this build"));
   }
   return codec->Decode(view, scratch);
 }
@@ -153,9 +153,8 @@ absl::Status PayloadWriter::Append(std::span<const float> values) {
 
 absl::Status PayloadWriter::Finish() {
   if (appended_ != covered_elements_) {
-    return absl::FailedPreconditionError(
-        Cat(appended_, " of ", covered_elements_,
-            " covered elements were given"));
+    return absl::FailedPreconditionError(Cat(
+        appended_, " of ", covered_elements_, " covered elements were given"));
   }
   if (pending_.empty()) return absl::OkStatus();
   CONSILIUM_RETURN_IF_ERROR(Emit(pending_));

@@ -61,10 +61,9 @@ absl::Status ContributionChecker::Check(std::span<const std::byte> bytes) {
                                     space_->elements() - next_element_);
   if (std::cmp_not_equal(frame.header.first_element, next_element_) ||
       std::cmp_not_equal(frame.header.elements, elements)) {
-    return absl::InvalidArgumentError(
-        Cat("elements [", frame.header.first_element, ", +",
-            frame.header.elements, ") instead of [", next_element_, ", +",
-            elements, ")"));
+    return absl::InvalidArgumentError(Cat(
+        "elements [", frame.header.first_element, ", +", frame.header.elements,
+        ") instead of [", next_element_, ", +", elements, ")"));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const DecodedFrame decoded,
                              codec_->Decode(frame, &scratch_));
@@ -85,8 +84,7 @@ absl::Status ContributionChecker::CheckMetadata(const FrameView& frame) {
             " examples exceed limits.max_examples ", limits_.max_examples));
   }
   for (const GroupTokens& entry : metadata.group_tokens) {
-    const std::string group =
-        space_->layout().groups()[entry.group].ToString();
+    const std::string group = space_->layout().groups()[entry.group].ToString();
     if (!space_->coverage().Has(entry.group)) {
       return absl::InvalidArgumentError(
           Cat("metadata: tokens for group ", group, ", which is not covered"));
@@ -107,14 +105,13 @@ absl::Status ContributionChecker::CheckValues(const DecodedFrame& frame) {
   while (!rest.empty()) {
     while (!space_->CoversSlot(slot_)) ++slot_;
     const TensorSlot& slot = slots[slot_];
-    const size_t n = std::min(
-        rest.size(), static_cast<size_t>(slot.elements - slot_done_));
+    const size_t n =
+        std::min(rest.size(), static_cast<size_t>(slot.elements - slot_done_));
     const std::span<const float> part = rest.first(n);
     const kernels::Stats stats = kernels::ScanStats(part);
     if (stats.non_finite > 0) {
-      const auto bad =
-          std::find_if(part.begin(), part.end(),
-                       [](float v) { return !std::isfinite(v); });
+      const auto bad = std::find_if(part.begin(), part.end(),
+                                    [](float v) { return !std::isfinite(v); });
       return absl::InvalidArgumentError(
           Cat("tensor ", Quoted(slot.name, 512), ": element ",
               slot_done_ + (bad - part.begin()), " is not finite"));

@@ -34,9 +34,8 @@ absl::Status CheckMetric(std::string_view name, double value,
             limits.max_metric_name_bytes));
   }
   if (!IsMetricName(name)) {
-    return absl::InvalidArgumentError(
-        Cat("metadata: metric name ", Quoted(name),
-            " is not of a-z 0-9 _ . / -"));
+    return absl::InvalidArgumentError(Cat(
+        "metadata: metric name ", Quoted(name), " is not of a-z 0-9 _ . / -"));
   }
   if (!std::isfinite(value)) {
     return absl::InvalidArgumentError(
@@ -83,8 +82,7 @@ absl::Status ReadGroupTokens(std::span<const std::byte> bytes, size_t groups,
     }
     if (!out->empty() && entry.group <= out->back().group) {
       return absl::InvalidArgumentError(
-          Cat("metadata: tokens for group ", entry.group,
-              " are out of order"));
+          Cat("metadata: tokens for group ", entry.group, " are out of order"));
     }
     out->push_back(entry);
   }
@@ -148,8 +146,7 @@ absl::StatusOr<std::vector<std::byte>> EncodeMetadataFrame(
     ByteWriter metrics;
     const NamedMetric* previous = nullptr;
     for (const NamedMetric& metric : metadata.metrics) {
-      CONSILIUM_RETURN_IF_ERROR(
-          CheckMetric(metric.name, metric.value, limits));
+      CONSILIUM_RETURN_IF_ERROR(CheckMetric(metric.name, metric.value, limits));
       if (previous != nullptr && previous->name == metric.name) {
         return absl::InvalidArgumentError(
             Cat("metadata: metric ", Quoted(metric.name), " given twice"));
@@ -164,8 +161,7 @@ absl::StatusOr<std::vector<std::byte>> EncodeMetadataFrame(
     }
     Field(kMetricsTag, metrics.bytes(), &out);
   }
-  CONSILIUM_RETURN_IF_ERROR(
-      CheckSize(out.size() - kFrameHeaderBytes, limits));
+  CONSILIUM_RETURN_IF_ERROR(CheckSize(out.size() - kFrameHeaderBytes, limits));
   std::vector<std::byte> frame = std::move(out).Take();
   SealFrameHeader({.kind = FrameKind::kMetadata}, frame);
   return frame;
@@ -181,9 +177,8 @@ absl::StatusOr<ContributionMetadata> DecodeMetadata(
   ByteReader in(frame.body, "metadata");
   CONSILIUM_ASSIGN_OR_RETURN(const uint16_t version, in.U16());
   if (version != kMetadataVersion) {
-    return absl::InvalidArgumentError(Cat("metadata version ", version,
-                                          "; this build reads ",
-                                          kMetadataVersion));
+    return absl::InvalidArgumentError(Cat(
+        "metadata version ", version, "; this build reads ", kMetadataVersion));
   }
   ContributionMetadata metadata;
   std::optional<uint16_t> last_tag;
@@ -204,8 +199,7 @@ absl::StatusOr<ContributionMetadata> DecodeMetadata(
       CONSILIUM_RETURN_IF_ERROR(
           ReadGroupTokens(bytes, groups, &metadata.group_tokens));
     } else if (tag == kMetricsTag) {
-      CONSILIUM_RETURN_IF_ERROR(
-          ReadMetrics(bytes, limits, &metadata.metrics));
+      CONSILIUM_RETURN_IF_ERROR(ReadMetrics(bytes, limits, &metadata.metrics));
     }
   }
   return metadata;

@@ -101,7 +101,10 @@ class FoldJob {
     const auto wanted = static_cast<int64_t>(plan_->options->threads);
     const int64_t threads = std::min(wanted, plan_->segments());
     inline_hash_ = threads == 1;
-    free_.resize(static_cast<size_t>(threads == 1 ? 1 : threads + 1));
+    {
+      MutexLock lock(&mutex_);
+      free_.resize(static_cast<size_t>(threads == 1 ? 1 : threads + 1));
+    }
     std::vector<std::thread> helpers;
     for (int64_t t = 1; t < threads; ++t) {
       helpers.emplace_back([this] { Work(); });
@@ -176,8 +179,8 @@ class FoldJob {
     const FoldOutput& output = *plan_->output;
     const int64_t size = plan_->SegmentSize(segment);
     if (buffer == nullptr) {
-      buffer.reset(new float[static_cast<size_t>(std::min(
-          plan_->options->segment_elements, plan_->elements()))]);
+      buffer.reset(new float[static_cast<size_t>(
+          std::min(plan_->options->segment_elements, plan_->elements()))]);
     }
     const std::span<float> values(buffer.get(), static_cast<size_t>(size));
     absl::Status status =
@@ -224,8 +227,8 @@ class FoldJob {
     if (plan_->options->progress == nullptr) return;
     MutexLock lock(&progress_mutex_);
     done_elements_ += elements;
-    plan_->options->progress({.done_elements = done_elements_,
-                              .total_elements = plan_->elements()});
+    plan_->options->progress(
+        {.done_elements = done_elements_, .total_elements = plan_->elements()});
   }
 
   const FoldPlan* const plan_;
@@ -276,9 +279,8 @@ absl::StatusOr<FoldedVersion> FoldToVersionFile(const FoldInputs& inputs,
                              BuildVersionHeader(*inputs.layout, layout_id));
   const auto data_offset = static_cast<int64_t>(header.size());
   FoldedVersion version;
-  version.file_bytes =
-      data_offset + inputs.layout->total_elements() *
-                        static_cast<int64_t>(sizeof(float));
+  version.file_bytes = data_offset + inputs.layout->total_elements() *
+                                         static_cast<int64_t>(sizeof(float));
   CONSILIUM_RETURN_IF_ERROR(out->Allocate(version.file_bytes));
   CONSILIUM_RETURN_IF_ERROR(out->WriteAt(0, AsBytes(header)));
   const std::unique_ptr<Hasher> hasher = sha256();

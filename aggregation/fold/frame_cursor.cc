@@ -31,8 +31,9 @@ absl::StatusOr<std::span<const float>> FrameCursor::Next(size_t max) {
       // Not initialised: a frame is written before it is read.
       storage_.reset(new std::byte[kBufferBytes + 2 * kCacheLine]);
       const auto address = reinterpret_cast<uintptr_t>(storage_.get());
-      const size_t skip = (2 * kCacheLine - kFrameHeaderBytes -
-                           address % kCacheLine) % kCacheLine;
+      const size_t skip =
+          (2 * kCacheLine - kFrameHeaderBytes - address % kCacheLine) %
+          kCacheLine;
       buffer_ = {storage_.get() + skip, kBufferBytes};
     }
     const int64_t per_frame = codec_->elements_per_frame();
@@ -45,10 +46,10 @@ absl::StatusOr<std::span<const float>> FrameCursor::Next(size_t max) {
     const int64_t count = std::min(per_frame, covered_elements_ - first);
     if (decoded.first_element != first ||
         std::cmp_not_equal(decoded.values.size(), count)) {
-      return absl::DataLossError(
-          Cat("frame ", 1 + frame, " holds elements [", decoded.first_element,
-              ", +", decoded.values.size(), ") instead of [", first, ", +",
-              count, ")"));
+      return absl::DataLossError(Cat("frame ", 1 + frame, " holds elements [",
+                                     decoded.first_element, ", +",
+                                     decoded.values.size(), ") instead of [",
+                                     first, ", +", count, ")"));
     }
     rest_ = decoded.values.subspan(static_cast<size_t>(position_ - first));
   }
@@ -78,8 +79,8 @@ absl::StatusOr<std::unique_ptr<ContributionCursor>> PlainPayloadSource::Open(
     const auto full = static_cast<int64_t>(codec_->MaxFrameBytes(per_frame));
     const std::span<std::byte> bytes =
         buffer.first(codec_->MaxFrameBytes(count));
-    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-        file_, parameters_offset_ + (frame - 1) * full, bytes));
+    CONSILIUM_RETURN_IF_ERROR(
+        ReadExactlyAt(file_, parameters_offset_ + (frame - 1) * full, bytes));
     return bytes;
   };
   return std::make_unique<FrameCursor>(codec_, space_->elements(), first,

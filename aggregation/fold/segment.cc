@@ -19,19 +19,18 @@ absl::Status NotFinite(const TensorSlot& slot, int64_t first,
                        std::span<const float> values) {
   const auto bad = std::find_if(values.begin(), values.end(),
                                 [](float v) { return !std::isfinite(v); });
-  return absl::OutOfRangeError(
-      Cat("fold: tensor ", Quoted(slot.name, 512), ": element ",
-          first - slot.first_element + (bad - values.begin()),
-          " is not finite"));
+  return absl::OutOfRangeError(Cat(
+      "fold: tensor ", Quoted(slot.name, 512), ": element ",
+      first - slot.first_element + (bad - values.begin()), " is not finite"));
 }
 
 }  // namespace
 
 absl::Status BlameContribution(const absl::Status& status,
                                const FoldInputs& inputs, size_t contribution) {
-  absl::Status blamed = Annotate(
-      status,
-      Cat("contribution of ", inputs.contributions[contribution].source->name()));
+  absl::Status blamed =
+      Annotate(status, Cat("contribution of ",
+                           inputs.contributions[contribution].source->name()));
   blamed.SetPayload(kBlameUrl, absl::Cord(Cat(contribution)));
   return blamed;
 }
@@ -75,8 +74,8 @@ absl::Status SegmentFolder::Fold(int64_t index, std::span<float> values,
   Seek(first, slot);
   while (!values.empty()) {
     CONSILIUM_RETURN_IF_ERROR(options.cancel.status());
-    const std::span<float> block = values.first(std::min(
-        values.size(), static_cast<size_t>(options.block_elements)));
+    const std::span<float> block = values.first(
+        std::min(values.size(), static_cast<size_t>(options.block_elements)));
     values = values.subspan(block.size());
     const std::span<std::byte> bytes = std::as_writable_bytes(block);
     const int64_t offset = first * static_cast<int64_t>(sizeof(float));
@@ -90,7 +89,8 @@ absl::Status SegmentFolder::Fold(int64_t index, std::span<float> values,
       const int64_t most = first + static_cast<int64_t>(rest.size());
       int64_t end = first;
       while (true) {
-        const int64_t slot_end = slots[slot].first_element + slots[slot].elements;
+        const int64_t slot_end =
+            slots[slot].first_element + slots[slot].elements;
         end = std::min(slot_end, most);
         if (end < slot_end) break;
         ++slot;
@@ -140,8 +140,8 @@ absl::Status SegmentFolder::FoldRun(uint32_t group, int64_t first,
     blocks_.clear();
     for (const uint32_t c : active_) {
       Reader& reader = readers_[c];
-      CONSILIUM_RETURN_IF_ERROR(Advance(c, reader.here,
-                                        static_cast<int64_t>(values.size())));
+      CONSILIUM_RETURN_IF_ERROR(
+          Advance(c, reader.here, static_cast<int64_t>(values.size())));
       n = std::min(n, reader.rest.size());
       blocks_.push_back(reader.rest.data());
     }
@@ -183,8 +183,8 @@ absl::Status SegmentFolder::Advance(size_t c, int64_t want, int64_t need) {
     reader.at = want;
   }
   while (true) {
-    const size_t drop = std::min(static_cast<size_t>(want - reader.at),
-                                 reader.rest.size());
+    const size_t drop =
+        std::min(static_cast<size_t>(want - reader.at), reader.rest.size());
     reader.rest = reader.rest.subspan(drop);
     reader.at += static_cast<int64_t>(drop);
     if (!reader.rest.empty()) return absl::OkStatus();

@@ -70,7 +70,8 @@ class SegmentFolder {
   std::vector<Reader> readers_;
   std::vector<int64_t> elements_read_;
   double hash_seconds_ = 0;
-  // Of the run in hand: contributions that take part, and what the kernel needs.
+  // Of the run in hand: contributions that take part, and what the kernel
+  // needs.
   std::vector<uint32_t> active_;
   std::vector<double> weights_;
   std::vector<const float*> blocks_;

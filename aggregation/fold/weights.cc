@@ -58,15 +58,13 @@ absl::StatusOr<std::vector<std::vector<int64_t>>> PlanWeights(
   std::vector<int64_t> by_examples(inputs.size());
   for (size_t c = 0; c < inputs.size(); ++c) {
     if (inputs[c].coverage->groups() != groups) {
-      return absl::InvalidArgumentError(
-          Cat("contribution ", c, " has coverage of ",
-              inputs[c].coverage->groups(), " groups; the layout has ",
-              groups));
+      return absl::InvalidArgumentError(Cat(
+          "contribution ", c, " has coverage of ", inputs[c].coverage->groups(),
+          " groups; the layout has ", groups));
     }
     CONSILIUM_ASSIGN_OR_RETURN(
-        by_examples[c],
-        QuantizeWeight(static_cast<double>(inputs[c].examples),
-                       policy.max_examples));
+        by_examples[c], QuantizeWeight(static_cast<double>(inputs[c].examples),
+                                       policy.max_examples));
   }
   for (uint32_t g = 0; g < groups; ++g) {
     const GroupKind kind = layout.groups()[g].kind;

@@ -70,8 +70,8 @@ HWY_INLINE void FinishVector(VD sum, VD denominator, const float* base,
   const auto result =
       Narrow(F(), hn::Add(Widen(base), hn::Div(sum, denominator)));
   const auto bits = hn::BitCast(I(), result);
-  magnitude->vector = hn::Max(magnitude->vector,
-                              hn::And(bits, hn::Set(I(), kMagnitude)));
+  magnitude->vector =
+      hn::Max(magnitude->vector, hn::And(bits, hn::Set(I(), kMagnitude)));
   hn::StoreU(result, F(), out);
 }
 
@@ -185,8 +185,7 @@ HWY_EXPORT(Finish);
 HWY_EXPORT(FoldBlock);
 HWY_EXPORT(TargetOfThisCode);
 
-void WeightedAccumulate(std::span<double> acc,
-                        std::span<const float* const> xs,
+void WeightedAccumulate(std::span<double> acc, std::span<const float* const> xs,
                         std::span<const double> ws) {
   HWY_DYNAMIC_DISPATCH(WeightedAccumulate)
   (acc.data(), acc.size(), xs.data(), ws.data(), xs.size());

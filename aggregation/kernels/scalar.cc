@@ -5,8 +5,7 @@
 
 namespace consilium::kernels::scalar {
 
-void WeightedAccumulate(std::span<double> acc,
-                        std::span<const float* const> xs,
+void WeightedAccumulate(std::span<double> acc, std::span<const float* const> xs,
                         std::span<const double> ws) {
   for (size_t c = 0; c < xs.size(); ++c) {
     for (size_t i = 0; i < acc.size(); ++i) {
@@ -18,8 +17,8 @@ void WeightedAccumulate(std::span<double> acc,
 void Finish(std::span<const float> base, std::span<const double> acc,
             double denominator, std::span<float> out) {
   for (size_t i = 0; i < out.size(); ++i) {
-    out[i] = static_cast<float>(static_cast<double>(base[i]) +
-                                acc[i] / denominator);
+    out[i] =
+        static_cast<float>(static_cast<double>(base[i]) + acc[i] / denominator);
   }
 }
 
@@ -31,8 +30,8 @@ bool FoldBlock(std::span<float> values, std::span<const float* const> xs,
     for (size_t c = 0; c < xs.size(); ++c) {
       acc += ws[c] * static_cast<double>(xs[c][i]);
     }
-    values[i] = static_cast<float>(static_cast<double>(values[i]) +
-                                   acc / denominator);
+    values[i] =
+        static_cast<float>(static_cast<double>(values[i]) + acc / denominator);
     finite = finite && std::isfinite(values[i]);
   }
   return finite;

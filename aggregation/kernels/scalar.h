@@ -12,8 +12,7 @@
 // the standard library.
 namespace consilium::kernels::scalar {
 
-void WeightedAccumulate(std::span<double> acc,
-                        std::span<const float* const> xs,
+void WeightedAccumulate(std::span<double> acc, std::span<const float* const> xs,
                         std::span<const double> ws);
 void Finish(std::span<const float> base, std::span<const double> acc,
             double denominator, std::span<float> out);

@@ -47,8 +47,8 @@ static_assert(kTile % kStatsLanes == 0);
 // The magnitudes of a vector as integers, 0 where not finite; counts those.
 HWY_INLINE hn::Vec<I> FiniteBits(const float* p, hn::Vec<I>& not_finite) {
   const I i;
-  const auto bits = hn::And(hn::BitCast(i, hn::LoadU(F(), p)),
-                            hn::Set(i, kMagnitude));
+  const auto bits =
+      hn::And(hn::BitCast(i, hn::LoadU(F(), p)), hn::Set(i, kMagnitude));
   const auto bad = hn::Gt(bits, hn::Set(i, kLargestFinite));
   not_finite = hn::Sub(not_finite, hn::VecFromMask(i, bad));
   return hn::IfThenZeroElse(bad, bits);
@@ -79,10 +79,10 @@ HWY_INLINE void ScanTile(const float* HWY_RESTRICT x, size_t n, RawStats* raw) {
     hn::StoreU(s0, d, raw->sums + sum);
     hn::StoreU(s1, d, raw->sums + sum + lanes);
   }
-  raw->abs_max_bits = std::max(
-      raw->abs_max_bits, hn::GetLane(hn::MaxOfLanes(i32, largest)));
-  raw->non_finite += static_cast<uint64_t>(
-      hn::GetLane(hn::SumOfLanes(i32, not_finite)));
+  raw->abs_max_bits =
+      std::max(raw->abs_max_bits, hn::GetLane(hn::MaxOfLanes(i32, largest)));
+  raw->non_finite +=
+      static_cast<uint64_t>(hn::GetLane(hn::SumOfLanes(i32, not_finite)));
 }
 
 void ScanStats(const float* x, size_t n, RawStats* raw) {

@@ -19,9 +19,9 @@ absl::StatusOr<Coverage> Coverage::FromBytes(std::string_view bytes,
                                              size_t groups) {
   const size_t need = (groups + 7) / 8;
   if (bytes.size() != need) {
-    return absl::InvalidArgumentError(
-        Cat("coverage bitmap has ", bytes.size(), " bytes; ", groups,
-            " groups need ", need));
+    return absl::InvalidArgumentError(Cat("coverage bitmap has ", bytes.size(),
+                                          " bytes; ", groups, " groups need ",
+                                          need));
   }
   Coverage coverage;
   coverage.groups_ = groups;
@@ -29,9 +29,8 @@ absl::StatusOr<Coverage> Coverage::FromBytes(std::string_view bytes,
   if (groups % 8 != 0) {
     const auto last = static_cast<unsigned char>(bytes.back());
     if ((last >> (groups % 8)) != 0) {
-      return absl::InvalidArgumentError(
-          Cat("coverage bitmap sets bits beyond the last of ", groups,
-              " groups"));
+      return absl::InvalidArgumentError(Cat(
+          "coverage bitmap sets bits beyond the last of ", groups, " groups"));
     }
   }
   return coverage;

@@ -38,8 +38,8 @@ absl::Status CheckWhole(const Layout& layout, const Coverage& coverage,
     return absl::InvalidArgumentError(
         covered ? Cat("release group ", group, " lacks tensor ",
                       Quoted(slot.name, 512), ": a group is given whole")
-                : Cat("tensor ", Quoted(slot.name, 512), " is given, but group ",
-                      group, " is not covered"));
+                : Cat("tensor ", Quoted(slot.name, 512),
+                      " is given, but group ", group, " is not covered"));
   }
   return absl::OkStatus();
 }
@@ -61,13 +61,13 @@ absl::StatusOr<Coverage> CoverageFromNames(
   return coverage;
 }
 
-absl::Status CheckNamesMatchCoverage(
-    const Layout& layout, const Coverage& coverage,
-    std::span<const std::string_view> names) {
+absl::Status CheckNamesMatchCoverage(const Layout& layout,
+                                     const Coverage& coverage,
+                                     std::span<const std::string_view> names) {
   if (coverage.groups() != layout.groups().size()) {
-    return absl::InvalidArgumentError(
-        Cat("coverage of ", coverage.groups(), " groups; the layout has ",
-            layout.groups().size()));
+    return absl::InvalidArgumentError(Cat("coverage of ", coverage.groups(),
+                                          " groups; the layout has ",
+                                          layout.groups().size()));
   }
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<bool> named,
                              NamedSlots(layout, names));

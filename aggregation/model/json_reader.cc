@@ -48,9 +48,9 @@ absl::StatusOr<std::string> JsonReader::String(size_t max_bytes) {
       out.push_back(c);
     }
     if (out.size() > max_bytes) {
-      return absl::ResourceExhaustedError(
-          Cat(what_, ", byte ", at_, ": a string longer than ", max_bytes,
-              " bytes"));
+      return absl::ResourceExhaustedError(Cat(what_, ", byte ", at_,
+                                              ": a string longer than ",
+                                              max_bytes, " bytes"));
     }
   }
   ++at_;

@@ -88,8 +88,7 @@ absl::StatusOr<int64_t> CountElements(const SlotSpec& spec,
   for (const int64_t dim : spec.shape) {
     if (dim < 1) {
       return absl::InvalidArgumentError(
-          Cat("slot ", Quoted(spec.name), ": dimension ", dim,
-              " is below 1"));
+          Cat("slot ", Quoted(spec.name), ": dimension ", dim, " is below 1"));
     }
     if (dim > limits.max_elements_per_slot / elements) {
       return absl::ResourceExhaustedError(
@@ -142,9 +141,9 @@ absl::StatusOr<Layout> Layout::Create(std::vector<SlotSpec> specs,
                                       const LayoutLimits& limits) {
   if (specs.empty()) return absl::InvalidArgumentError("a layout has no slots");
   if (std::cmp_greater(specs.size(), limits.max_slots)) {
-    return absl::ResourceExhaustedError(
-        Cat("a layout of ", specs.size(), " slots exceeds layout.max_slots ",
-            limits.max_slots));
+    return absl::ResourceExhaustedError(Cat("a layout of ", specs.size(),
+                                            " slots exceeds layout.max_slots ",
+                                            limits.max_slots));
   }
   Layout layout;
   layout.slots_.reserve(specs.size());
@@ -156,9 +155,9 @@ absl::StatusOr<Layout> Layout::Create(std::vector<SlotSpec> specs,
   for (SlotSpec& spec : specs) {
     CONSILIUM_RETURN_IF_ERROR(CheckName(spec, limits));
     if (spec.dtype != DType::kF32) {
-      return absl::UnimplementedError(
-          Cat("slot ", Quoted(spec.name), ": dtype ", DTypeName(spec.dtype),
-              "; slots are F32"));
+      return absl::UnimplementedError(Cat("slot ", Quoted(spec.name),
+                                          ": dtype ", DTypeName(spec.dtype),
+                                          "; slots are F32"));
     }
     CONSILIUM_ASSIGN_OR_RETURN(const int64_t elements,
                                CountElements(spec, limits));
@@ -211,9 +210,9 @@ absl::StatusOr<Layout> Layout::Parse(std::string_view text,
   }
   const auto lines = std::count(text.begin(), text.end(), '\n');
   if (std::cmp_greater(lines, limits.max_slots)) {
-    return absl::ResourceExhaustedError(
-        Cat("a layout of ", lines, " slots exceeds layout.max_slots ",
-            limits.max_slots));
+    return absl::ResourceExhaustedError(Cat("a layout of ", lines,
+                                            " slots exceeds layout.max_slots ",
+                                            limits.max_slots));
   }
   std::vector<SlotSpec> slots;
   slots.reserve(static_cast<size_t>(lines));
@@ -248,9 +247,8 @@ absl::StatusOr<Layout> Layout::Parse(std::string_view text,
 }
 
 std::optional<size_t> Layout::FindSlot(std::string_view name) const {
-  return slot_by_name_.Find(name, [this](uint32_t i) -> std::string_view {
-    return slots_[i].name;
-  });
+  return slot_by_name_.Find(
+      name, [this](uint32_t i) -> std::string_view { return slots_[i].name; });
 }
 
 std::optional<uint32_t> Layout::FindGroup(const GroupName& name) const {

@@ -55,8 +55,7 @@ class HeaderParser {
         CONSILIUM_RETURN_IF_ERROR(ParseMetadata(header));
         continue;
       }
-      if (std::cmp_greater_equal(header->tensors.size(),
-                                 limits_.max_tensors)) {
+      if (std::cmp_greater_equal(header->tensors.size(), limits_.max_tensors)) {
         return absl::ResourceExhaustedError(
             Cat("safetensors header: more tensors than "
                 "safetensors.max_tensors ",
@@ -130,10 +129,9 @@ class HeaderParser {
     CONSILIUM_ASSIGN_OR_RETURN(
         const int64_t bytes, BytesOf(tensor.name, tensor.dtype, tensor.shape));
     if (tensor.end < tensor.begin || tensor.bytes() != bytes) {
-      return Broken(tensor.name,
-                    Cat("data_offsets [", tensor.begin, ",", tensor.end,
-                        "] are not the ", bytes,
-                        " bytes that shape and dtype take"));
+      return Broken(tensor.name, Cat("data_offsets [", tensor.begin, ",",
+                                     tensor.end, "] are not the ", bytes,
+                                     " bytes that shape and dtype take"));
     }
     return tensor;
   }
@@ -142,9 +140,9 @@ class HeaderParser {
     CONSILIUM_ASSIGN_OR_RETURN(const std::string name, json_.String(16));
     const std::optional<DType> dtype = consilium::ParseDType(name);
     if (!dtype.has_value()) {
-      return absl::UnimplementedError(
-          Cat("safetensors header: tensor ", Quoted(tensor->name), ": dtype ",
-              Quoted(name), " is not supported"));
+      return absl::UnimplementedError(Cat("safetensors header: tensor ",
+                                          Quoted(tensor->name), ": dtype ",
+                                          Quoted(name), " is not supported"));
     }
     tensor->dtype = *dtype;
     return absl::OkStatus();
@@ -155,10 +153,9 @@ class HeaderParser {
     if (json_.Take(']')) return absl::OkStatus();
     do {
       if (std::cmp_greater_equal(tensor->shape.size(), limits_.max_rank)) {
-        return absl::ResourceExhaustedError(
-            Cat("safetensors header: tensor ", Quoted(tensor->name),
-                ": more dimensions than safetensors.max_rank ",
-                limits_.max_rank));
+        return absl::ResourceExhaustedError(Cat(
+            "safetensors header: tensor ", Quoted(tensor->name),
+            ": more dimensions than safetensors.max_rank ", limits_.max_rank));
       }
       CONSILIUM_ASSIGN_OR_RETURN(const int64_t dim, json_.Integer());
       tensor->shape.push_back(dim);
@@ -226,9 +223,10 @@ absl::Status CheckHeaderLength(uint64_t length, int64_t file_bytes,
             limits.max_header_bytes));
   }
   if (std::cmp_greater(length, file_bytes - int64_t{kLengthBytes})) {
-    return absl::DataLossError(
-        Cat("safetensors file of ", file_bytes, " bytes is too short for its "
-            "header of ", length, " bytes"));
+    return absl::DataLossError(Cat("safetensors file of ", file_bytes,
+                                   " bytes is too short for its "
+                                   "header of ",
+                                   length, " bytes"));
   }
   return absl::OkStatus();
 }
@@ -241,10 +239,8 @@ absl::Status TooShort(int64_t file_bytes) {
 }  // namespace
 
 const TensorInfo* SafetensorsHeader::Find(std::string_view name) const {
-  const std::optional<uint32_t> index =
-      by_name.Find(name, [this](uint32_t i) -> std::string_view {
-        return tensors[i].name;
-      });
+  const std::optional<uint32_t> index = by_name.Find(
+      name, [this](uint32_t i) -> std::string_view { return tensors[i].name; });
   return index.has_value() ? &tensors[*index] : nullptr;
 }
 
@@ -279,11 +275,11 @@ absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(
   std::string json(length, '\0');
   CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
       file, kLengthBytes, std::as_writable_bytes(std::span<char>(json))));
-  absl::StatusOr<SafetensorsHeader> header = ParseSafetensorsHeader(
-      json,
-      file_bytes - static_cast<int64_t>(kLengthBytes) -
-          static_cast<int64_t>(length),
-      limits);
+  absl::StatusOr<SafetensorsHeader> header =
+      ParseSafetensorsHeader(json,
+                             file_bytes - static_cast<int64_t>(kLengthBytes) -
+                                 static_cast<int64_t>(length),
+                             limits);
   if (!header.ok()) return Annotate(header.status(), file->path());
   return header;
 }

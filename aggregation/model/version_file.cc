@@ -19,9 +19,9 @@ constexpr char kLayoutKey[] = "consilium.layout";
 absl::Status CheckSlot(const TensorSlot& slot, const TensorInfo& tensor) {
   if (tensor.name != slot.name || tensor.shape != slot.shape ||
       tensor.dtype != slot.dtype) {
-    return absl::FailedPreconditionError(
-        Cat("tensor ", Quoted(tensor.name, 512), " stands where the layout has ",
-            Quoted(slot.name, 512), " (name, shape and dtype must agree)"));
+    return absl::FailedPreconditionError(Cat(
+        "tensor ", Quoted(tensor.name, 512), " stands where the layout has ",
+        Quoted(slot.name, 512), " (name, shape and dtype must agree)"));
   }
   return absl::OkStatus();
 }
@@ -49,9 +49,9 @@ absl::StatusOr<VersionFileInfo> ReadVersionFile(
     return found == header.metadata.end() ? "" : found->second;
   };
   if (value(kFormatKey) != kFormat) {
-    return absl::InvalidArgumentError(
-        Cat(file->path(), ": ", kFormatKey, " is ", Quoted(value(kFormatKey)),
-            ", not \"", kFormat, "\""));
+    return absl::InvalidArgumentError(Cat(file->path(), ": ", kFormatKey,
+                                          " is ", Quoted(value(kFormatKey)),
+                                          ", not \"", kFormat, "\""));
   }
   if (value(kLayoutKey) != layout_id.Hex()) {
     return absl::FailedPreconditionError(
@@ -60,8 +60,8 @@ absl::StatusOr<VersionFileInfo> ReadVersionFile(
   }
   if (header.tensors.size() < layout.slots().size()) {
     return absl::FailedPreconditionError(
-        Cat(file->path(), ": ", header.tensors.size(), " tensors; the layout has ",
-            layout.slots().size(), " slots"));
+        Cat(file->path(), ": ", header.tensors.size(),
+            " tensors; the layout has ", layout.slots().size(), " slots"));
   }
   for (size_t i = 0; i < layout.slots().size(); ++i) {
     const absl::Status same = CheckSlot(layout.slots()[i], header.tensors[i]);
@@ -73,8 +73,8 @@ absl::StatusOr<VersionFileInfo> ReadVersionFile(
 
 absl::StatusOr<WrittenVersion> WriteVersionFile(
     const Layout& layout, const Sha256Digest& layout_id,
-    const std::function<absl::StatusOr<std::span<const float>>(
-        const TensorSlot&)>& values,
+    const std::function<
+        absl::StatusOr<std::span<const float>>(const TensorSlot&)>& values,
     const HasherFactory& sha256, File* out) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::string header,
                              BuildVersionHeader(layout, layout_id));
@@ -96,17 +96,15 @@ absl::StatusOr<WrittenVersion> WriteVersionFile(
     }
     for (size_t i = 0; i < floats.size(); ++i) {
       if (!std::isfinite(floats[i])) {
-        return absl::InvalidArgumentError(
-            Cat("slot ", Quoted(slot.name, 512), ": value ", i,
-                " is not finite"));
+        return absl::InvalidArgumentError(Cat("slot ", Quoted(slot.name, 512),
+                                              ": value ", i, " is not finite"));
       }
     }
     CONSILIUM_RETURN_IF_ERROR(write(at, std::as_bytes(floats)));
     at += static_cast<int64_t>(floats.size_bytes());
   }
-  return WrittenVersion{
-      .digest = hasher->Finish(),
-      .info = {.data_offset = data_offset, .file_bytes = at}};
+  return WrittenVersion{.digest = hasher->Finish(),
+                        .info = {.data_offset = data_offset, .file_bytes = at}};
 }
 
 }  // namespace consilium

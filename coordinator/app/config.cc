@@ -154,6 +154,37 @@ class Reader {
   std::multimap<uint32_t, std::string> mistakes_;
 };
 
+// The line, from 1, whose text toml++ must not see, or 0: outside of strings
+// and comments it tests letters for being exotic whitespace, and runs into
+// undefined behaviour for most of them (3.3.0); and strings of several lines,
+// which no key needs, would make it hard to tell what is outside.
+uint32_t UnsafeLine(std::string_view text) {
+  uint32_t line = 1;
+  char quote = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n') {
+      ++line;
+      quote = 0;
+    } else if (quote != 0) {
+      if (c == quote) quote = 0;
+      if (c == '\\' && quote == '"' && i + 1 < text.size() &&
+          text[i + 1] != '\n') {
+        ++i;
+      }
+    } else if (c == '"' || c == '\'') {
+      const std::string_view three = text.substr(i, 3);
+      if (three.size() == 3 && three[1] == c && three[2] == c) return line;
+      quote = c;
+    } else if (c == '#') {
+      i = std::min(text.find('\n', i), text.size()) - 1;
+    } else if (static_cast<unsigned char>(c) >= 0x80) {
+      return line;
+    }
+  }
+  return 0;
+}
+
 void EmitComment(std::string_view comment, std::string& out) {
   std::string line = "#";
   while (!comment.empty()) {
@@ -177,8 +208,18 @@ absl::StatusOr<CoordinatorConfig> ParseConfig(std::string_view text) {
         Cat("configuration of ", FormatBytes(text.size()), ", at most ",
             FormatBytes(kMaxConfigBytes), " are read"));
   }
-  const toml::parse_result parsed = toml::parse(text);
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
+    text.remove_prefix(kByteOrderMark.size());
+  }
   Reader reader;
+  if (const uint32_t line = UnsafeLine(text); line > 0) {
+    reader.Mistake(line,
+                   "not ASCII outside of quotes and comments, or a string of "
+                   "several lines");
+    return reader.Status();
+  }
+  const toml::parse_result parsed = toml::parse(text);
   if (!parsed) {
     reader.Mistake(parsed.error().source().begin.line,
                    Cat("not TOML: ", parsed.error().description()));

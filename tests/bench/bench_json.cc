@@ -111,7 +111,9 @@ void Report::Add(Row row) {
                 row.metric.c_str(), number(row.value, 3).c_str(),
                 row.unit.c_str(), number(row.limit, 3).c_str(),
                 number(row.ratio, 2).c_str(), number(row.must, 2).c_str(),
-                !row.ok.has_value() ? "" : *row.ok ? "  ok" : "  MISSED");
+                !row.ok.has_value() ? ""
+                : *row.ok           ? "  ok"
+                                    : "  MISSED");
     std::fflush(stdout);
   }
   rows_.push_back(std::move(row));

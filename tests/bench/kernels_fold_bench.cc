@@ -86,9 +86,7 @@ class KernelBench {
   std::vector<double> Against(size_t bytes, std::function<void()> work) {
     from_.resize(bytes / 2, std::byte{1});
     to_.resize(bytes / 2, std::byte{2});
-    const auto copy = [&] {
-      std::memcpy(to_.data(), from_.data(), bytes / 2);
-    };
+    const auto copy = [&] { std::memcpy(to_.data(), from_.data(), bytes / 2); };
     return bench::MedianThreadSeconds(options_.repeats,
                                       {copy, std::move(work)});
   }
@@ -112,11 +110,11 @@ class KernelBench {
     const size_t bytes = elements_ * sizeof(float) * (contributors + 2);
     const std::vector<double> seconds = Against(bytes, fold);
     const double all = static_cast<double>(bytes) / kGiga;
-    report_->Add(bench::AtLeast(
-        Cat("C=", contributors, " f32"),
-        target.empty() ? "fold kernel / memcpy"
-                       : Cat("fold kernel / memcpy, ", target),
-        all / seconds[1], "GB/s", all / seconds[0], must));
+    report_->Add(
+        bench::AtLeast(Cat("C=", contributors, " f32"),
+                       target.empty() ? "fold kernel / memcpy"
+                                      : Cat("fold kernel / memcpy, ", target),
+                       all / seconds[1], "GB/s", all / seconds[0], must));
     return static_cast<double>(elements_ * sizeof(float) * contributors) /
            seconds[1];
   }
@@ -163,12 +161,12 @@ class FileBench {
       for (const bool digest : {false, true}) {
         CONSILIUM_ASSIGN_OR_RETURN(const double seconds,
                                    FoldSeconds(threads, digest));
-        report_->Add(bench::AtLeast(
-            Cat("C=", options_.contributors, " f32"),
-            Cat("fold through files / kernel, ", threads, "T",
-                digest ? " sha256" : ""),
-            bytes / seconds / kGiga, "GB/s", kernel_bytes_per_second / kGiga,
-            std::nullopt));
+        report_->Add(bench::AtLeast(Cat("C=", options_.contributors, " f32"),
+                                    Cat("fold through files / kernel, ",
+                                        threads, "T", digest ? " sha256" : ""),
+                                    bytes / seconds / kGiga, "GB/s",
+                                    kernel_bytes_per_second / kGiga,
+                                    std::nullopt));
       }
     }
     return absl::OkStatus();
@@ -193,8 +191,8 @@ class FileBench {
     };
     CONSILIUM_ASSIGN_OR_RETURN(base_, fs->Open(path("base"), create));
     CONSILIUM_ASSIGN_OR_RETURN(out_, fs->Open(path("out"), create));
-    const std::vector<float> base = Numbers(
-        static_cast<size_t>(elements / 64), 99);
+    const std::vector<float> base =
+        Numbers(static_cast<size_t>(elements / 64), 99);
     CONSILIUM_ASSIGN_OR_RETURN(
         const WrittenVersion written,
         WriteVersionFile(
@@ -308,8 +306,8 @@ absl::Status RunAll(Options options) {
   bench::Report report("fold");
   report.set_quiet(options.json == "-");
   report.SetMachine("vector_target", std::string(kernels::ActiveTarget()));
-  report.SetMachine("contribution", FormatBytes(static_cast<uint64_t>(
-                                        options.mib << 20)));
+  report.SetMachine("contribution",
+                    FormatBytes(static_cast<uint64_t>(options.mib << 20)));
   double kernel = 0;
   {
     KernelBench kernels(options, &report);

@@ -76,7 +76,7 @@ struct FoldOptions {
 // All pointers must outlive the fold. `base` and `out` are different files.
 struct FoldInputs {
   const Layout* layout = nullptr;
-  File* base = nullptr;  // parameters of the base version ...
+  File* base = nullptr;          // parameters of the base version ...
   int64_t base_data_offset = 0;  // ... float32 e at this + 4 * e
   // In institution order: the order of additions.
   std::vector<FoldContribution> contributions = {};

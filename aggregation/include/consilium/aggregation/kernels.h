@@ -14,8 +14,7 @@ namespace consilium::kernels {
 
 // acc[i] += ws[0] * xs[0][i], then += ws[1] * xs[1][i], ... : products and
 // sums rounded one by one, in this order. Each xs[c] holds acc.size() floats.
-void WeightedAccumulate(std::span<double> acc,
-                        std::span<const float* const> xs,
+void WeightedAccumulate(std::span<double> acc, std::span<const float* const> xs,
                         std::span<const double> ws);
 
 // out[i] = float(double(base[i]) + acc[i] / denominator). `out` may be `base`.
@@ -23,7 +22,8 @@ void Finish(std::span<const float> base, std::span<const double> acc,
             double denominator, std::span<float> out);
 
 // WeightedAccumulate from zero and Finish in one pass and in place:
-//   values[i] = float(double(values[i]) + sum_c(ws[c] * xs[c][i]) / denominator)
+//   values[i] = float(double(values[i]) + sum_c(ws[c] * xs[c][i]) /
+//   denominator)
 // with the same bits as the two calls. Returns whether all results are finite.
 bool FoldBlock(std::span<float> values, std::span<const float* const> xs,
                std::span<const double> ws, double denominator);

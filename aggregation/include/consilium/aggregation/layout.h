@@ -89,9 +89,7 @@ class Layout {
   const std::vector<GroupName>& groups() const { return groups_; }
   int64_t total_elements() const { return total_elements_; }
   // Elements of each group, over all its slots.
-  const std::vector<int64_t>& group_elements() const {
-    return group_elements_;
-  }
+  const std::vector<int64_t>& group_elements() const { return group_elements_; }
 
   std::optional<size_t> FindSlot(std::string_view name) const;
   std::optional<uint32_t> FindGroup(const GroupName& name) const;

@@ -51,8 +51,8 @@ struct WrittenVersion {
 // of the file.
 absl::StatusOr<WrittenVersion> WriteVersionFile(
     const Layout& layout, const Sha256Digest& layout_id,
-    const std::function<absl::StatusOr<std::span<const float>>(
-        const TensorSlot&)>& values,
+    const std::function<
+        absl::StatusOr<std::span<const float>>(const TensorSlot&)>& values,
     const HasherFactory& sha256, File* out);
 
 }  // namespace consilium

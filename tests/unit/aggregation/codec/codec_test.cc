@@ -86,8 +86,8 @@ TEST(F32CodecTest, RefusesOtherFrames) {
 // Sizes around whole frames, handed over in pieces of various lengths.
 TEST(PayloadWriterTest, CutsAtFullFramesHoweverElementsArrive) {
   const Codec& codec = *FindCodec(CodecId::kF32);
-  for (const int64_t n : {int64_t{1}, kFull - 1, kFull, kFull + 1, 2 * kFull,
-                          2 * kFull + 3}) {
+  for (const int64_t n :
+       {int64_t{1}, kFull - 1, kFull, kFull + 1, 2 * kFull, 2 * kFull + 3}) {
     const std::vector<float> values = Ramp(static_cast<size_t>(n));
     for (const size_t piece : {size_t{100'000}, static_cast<size_t>(kFull),
                                static_cast<size_t>(n)}) {
@@ -127,10 +127,9 @@ TEST(PayloadWriterTest, CutsAtFullFramesHoweverElementsArrive) {
 
 TEST(PayloadWriterTest, HoldsTheCallerToTheOrder) {
   constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
-  PayloadWriter writer(10, FindCodec(CodecId::kF32),
-                       [](std::span<const std::byte>) {
-                         return absl::OkStatus();
-                       });
+  PayloadWriter writer(
+      10, FindCodec(CodecId::kF32),
+      [](std::span<const std::byte>) { return absl::OkStatus(); });
   const std::vector<float> values(11);
   EXPECT_THAT(writer.Append(values), StatusIs(kPrecondition));
   EXPECT_OK(writer.WriteMetadata({}));

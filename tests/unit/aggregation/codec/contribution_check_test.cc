@@ -40,19 +40,19 @@ class ContributionCheckTest : public ::testing::Test {
 
   Frames Encode(ContributionMetadata metadata = {.examples = 10}) {
     Frames frames;
-    PayloadWriter writer(
-        std::ssize(values_), codec_, [&](std::span<const std::byte> frame) {
-          frames.emplace_back(frame.begin(), frame.end());
-          return absl::OkStatus();
-        });
+    PayloadWriter writer(std::ssize(values_), codec_,
+                         [&](std::span<const std::byte> frame) {
+                           frames.emplace_back(frame.begin(), frame.end());
+                           return absl::OkStatus();
+                         });
     EXPECT_OK(writer.WriteMetadata(std::move(metadata)));
     EXPECT_OK(writer.Append(values_));
     EXPECT_OK(writer.Finish());
     return frames;
   }
 
-  absl::StatusOr<ContributionStats> Check(const Frames& frames,
-                                          const ContributionLimits& limits = {}) {
+  absl::StatusOr<ContributionStats> Check(
+      const Frames& frames, const ContributionLimits& limits = {}) {
     auto checker = *ContributionChecker::Create(&space_, codec_, limits);
     for (const auto& frame : frames) {
       const absl::Status status = checker->AddFrame(frame);
@@ -76,8 +76,7 @@ TEST_F(ContributionCheckTest, ReportsWhatAGoodOneHolds) {
   EXPECT_EQ(stats.metadata.examples, 10u);
   EXPECT_EQ(stats.metadata.group_tokens[0].tokens, 77u);
   EXPECT_EQ(stats.frames, 3);
-  EXPECT_EQ(stats.payload_bytes, std::ssize(frames[0]) +
-                                     std::ssize(frames[1]) +
+  EXPECT_EQ(stats.payload_bytes, std::ssize(frames[0]) + std::ssize(frames[1]) +
                                      std::ssize(frames[2]));
   EXPECT_EQ(stats.group_sum_squares, (std::vector<double>{25, 0, 144}));
   EXPECT_EQ(stats.norm, 13);
@@ -139,8 +138,9 @@ TEST_F(ContributionCheckTest, HoldsWeightsAndNormToTheirLimits) {
                     {.max_tokens = 7}),
               StatusIs(kExhausted, AllOf(HasSubstr("expert/0/1"),
                                          HasSubstr("limits.max_tokens 7"))));
-  EXPECT_THAT(Check(Encode({.examples = 1, .group_tokens = {{1, 8}}})),
-              StatusIs(kInvalid, HasSubstr("expert/0/0, which is not covered")));
+  EXPECT_THAT(
+      Check(Encode({.examples = 1, .group_tokens = {{1, 8}}})),
+      StatusIs(kInvalid, HasSubstr("expert/0/0, which is not covered")));
   EXPECT_OK(Check(Encode(), {.max_norm = 13}));
   EXPECT_THAT(Check(Encode(), {.max_norm = 12.9}),
               StatusIs(kExhausted, HasSubstr("limits.max_norm 12.9")));

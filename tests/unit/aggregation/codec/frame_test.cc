@@ -32,8 +32,10 @@ std::vector<std::byte> MakeFrame() {
 
 TEST(FrameTest, HasTheseVeryBytes) {
   EXPECT_EQ(HexEncode(std::span<const std::byte>(MakeFrame()).first(24)),
-            "4346524d"          // CFRM
-            "01" "01" "0100"    // version, parameters, bfloat16
+            "4346524d"  // CFRM
+            "01"
+            "01"
+            "0100"              // version, parameters, bfloat16
             "0807060504030201"  // first element
             "04000000"          // elements
             "03000000");        // codec header

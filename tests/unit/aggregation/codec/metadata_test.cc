@@ -20,9 +20,9 @@ using ::testing::HasSubstr;
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kExhausted = absl::StatusCode::kResourceExhausted;
 
-absl::StatusOr<ContributionMetadata> Decode(
-    std::span<const std::byte> frame, size_t groups = 10,
-    const MetadataLimits& limits = {}) {
+absl::StatusOr<ContributionMetadata> Decode(std::span<const std::byte> frame,
+                                            size_t groups = 10,
+                                            const MetadataLimits& limits = {}) {
   CONSILIUM_ASSIGN_OR_RETURN(const FrameView view, ParseFrame(frame));
   return DecodeMetadata(view, groups, limits);
 }
@@ -43,8 +43,7 @@ TEST(MetadataTest, RoundTripsSorted) {
   ASSERT_OK_AND_ASSIGN(const auto frame, EncodeMetadataFrame(metadata));
   ASSERT_OK_AND_ASSIGN(const ContributionMetadata read, Decode(frame));
   EXPECT_EQ(read.examples, 569u);
-  EXPECT_EQ(read.group_tokens,
-            (std::vector<GroupTokens>{{2, 0}, {7, 100}}));
+  EXPECT_EQ(read.group_tokens, (std::vector<GroupTokens>{{2, 0}, {7, 100}}));
   EXPECT_EQ(read.metrics, (std::vector<NamedMetric>{{"accuracy", -1e300},
                                                     {"train/loss", 0.25}}));
 }
@@ -55,10 +54,19 @@ TEST(MetadataTest, HasTheseVeryBytes) {
       EncodeMetadataFrame(
           {.examples = 5, .group_tokens = {{1, 2}}, .metrics = {{"m", 1.0}}}));
   EXPECT_EQ(HexEncode(std::span(frame).subspan(kFrameHeaderBytes)),
-            "0100"                                              // version
-            "0100" "08000000" "0500000000000000"                // examples
-            "0200" "0c000000" "01000000" "0200000000000000"     // tokens
-            "0300" "0b000000" "0100" "6d" "000000000000f03f");  // metrics
+            "0100"  // version
+            "0100"
+            "08000000"
+            "0500000000000000"  // examples
+            "0200"
+            "0c000000"
+            "01000000"
+            "0200000000000000"  // tokens
+            "0300"
+            "0b000000"
+            "0100"
+            "6d"
+            "000000000000f03f");  // metrics
 }
 
 TEST(MetadataTest, SkipsTagsItDoesNotKnow) {
@@ -87,17 +95,48 @@ TEST(MetadataTest, RefusesWhatBreaksTheGrammar) {
   expect("010001", "metadata");
   expect("0100010009000000", "metadata");
   expect("01000100070000000000000000000000", "examples");
-  expect("0100" "0100080000000100000000000000"
-         "0100080000000100000000000000", "field 1 is out of order");
-  expect("0100" "02000c000000" "0a0000000100000000000000", "group 10 of 10");
-  expect("0100" "020018000000" "030000000100000000000000"
-         "030000000100000000000000", "group 3 are out of order");
-  expect("0100" "02000b000000" "0300000001000000000000", "group tokens");
-  expect("0100" "03000b000000" "010041000000000000f03f", "metric name");
-  expect("0100" "03000a000000" "0000000000000000f03f", "metric name");
-  expect("0100" "03000b000000" "010061000000000000f87f", "not finite");
-  expect("0100" "030016000000" "010061000000000000f03f"
-         "010061000000000000f03f", "out of order");
+  expect(
+      "0100"
+      "0100080000000100000000000000"
+      "0100080000000100000000000000",
+      "field 1 is out of order");
+  expect(
+      "0100"
+      "02000c000000"
+      "0a0000000100000000000000",
+      "group 10 of 10");
+  expect(
+      "0100"
+      "020018000000"
+      "030000000100000000000000"
+      "030000000100000000000000",
+      "group 3 are out of order");
+  expect(
+      "0100"
+      "02000b000000"
+      "0300000001000000000000",
+      "group tokens");
+  expect(
+      "0100"
+      "03000b000000"
+      "010041000000000000f03f",
+      "metric name");
+  expect(
+      "0100"
+      "03000a000000"
+      "0000000000000000f03f",
+      "metric name");
+  expect(
+      "0100"
+      "03000b000000"
+      "010061000000000000f87f",
+      "not finite");
+  expect(
+      "0100"
+      "030016000000"
+      "010061000000000000f03f"
+      "010061000000000000f03f",
+      "out of order");
 }
 
 TEST(MetadataTest, RefusesFramesThatHoldParameters) {
@@ -115,16 +154,18 @@ TEST(MetadataTest, EncodesNothingItWouldNotRead) {
     EXPECT_THAT(EncodeMetadataFrame({.metrics = {{name, 1}}}),
                 StatusIs(kInvalid));
   }
-  EXPECT_THAT(EncodeMetadataFrame(
-                  {.metrics = {{"a", std::numeric_limits<double>::infinity()}}}),
-              StatusIs(kInvalid, HasSubstr("not finite")));
+  EXPECT_THAT(
+      EncodeMetadataFrame(
+          {.metrics = {{"a", std::numeric_limits<double>::infinity()}}}),
+      StatusIs(kInvalid, HasSubstr("not finite")));
 }
 
 TEST(MetadataTest, NamesTheLimitThatIsExceeded) {
   const ContributionMetadata metadata = {.metrics = {{"aa", 1}, {"bb", 2}}};
   ASSERT_OK_AND_ASSIGN(const auto frame, EncodeMetadataFrame(metadata));
   for (const MetadataLimits& limits :
-       {MetadataLimits{.max_metadata_bytes = 20}, MetadataLimits{.max_metrics = 1},
+       {MetadataLimits{.max_metadata_bytes = 20},
+        MetadataLimits{.max_metrics = 1},
         MetadataLimits{.max_metric_name_bytes = 1}}) {
     EXPECT_THAT(EncodeMetadataFrame(metadata, limits),
                 StatusIs(kExhausted, HasSubstr("metadata.max_")));

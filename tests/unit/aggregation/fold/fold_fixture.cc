@@ -55,8 +55,8 @@ FoldCase FoldCase::Random(uint32_t seed, size_t contributions, int density) {
   for (uint32_t s = 0; s < slot_count; ++s) {
     GroupName group;
     if (below(3) != 0) {
-      group = {.kind = GroupKind::kExpert, .layer = below(2),
-               .expert = below(6)};
+      group = {
+          .kind = GroupKind::kExpert, .layer = below(2), .expert = below(6)};
     }
     slots.push_back({.name = Cat("t", s),
                      .shape = {static_cast<int64_t>(1 + below(700))},
@@ -77,8 +77,8 @@ FoldCase FoldCase::Random(uint32_t seed, size_t contributions, int density) {
         weights[g] = 1 + static_cast<int64_t>(below(1u << 31)) * 512;
       }
     }
-    auto source = std::make_unique<MemorySource>(Cat("bank-", i), c.layout.get(),
-                                                 std::move(coverage));
+    auto source = std::make_unique<MemorySource>(
+        Cat("bank-", i), c.layout.get(), std::move(coverage));
     for (float& v : source->values) v = normal(random) * 1e-2f;
     source->piece = below(2) == 0 ? 0 : 1 + below(900);
     c.sources.push_back(std::move(source));
@@ -104,9 +104,9 @@ std::vector<float> ExpectedFold(const FoldCase& c, size_t min_contributors) {
         const int64_t u = c.weights[i][slot.group];
         if (u == 0) continue;
         const int64_t at = c.sources[i]->space().Before(s) + e;
-        sum += static_cast<double>(u) *
-               static_cast<double>(
-                   c.sources[i]->values[static_cast<size_t>(at)]);
+        sum +=
+            static_cast<double>(u) *
+            static_cast<double>(c.sources[i]->values[static_cast<size_t>(at)]);
       }
       float& value = out[static_cast<size_t>(slot.first_element + e)];
       value = static_cast<float>(static_cast<double>(value) +
@@ -149,10 +149,10 @@ FoldOutcome RunFold(const FoldCase& c, const FoldOptions& options) {
   outcome.report = *report;
   outcome.digest = hasher.Finish();
   outcome.values.resize(c.base.size());
-  CONSILIUM_CHECK(ReadExactlyAt(out.get(), kOutOffset,
-                                std::as_writable_bytes(
-                                    std::span<float>(outcome.values)))
-                      .ok());
+  CONSILIUM_CHECK(
+      ReadExactlyAt(out.get(), kOutOffset,
+                    std::as_writable_bytes(std::span<float>(outcome.values)))
+          .ok());
   return outcome;
 }
 

@@ -31,9 +31,10 @@ TEST(FoldPropertiesTest, BitsDoNotDependOnThreadsBlocksOrPieces) {
     for (const int threads : {1, 2, 4}) {
       for (const int64_t segment : {64, 1000, 1 << 20}) {
         for (const int64_t block : {1 << 16, 333}) {
-          const FoldOutcome outcome = RunFold(
-              c, {.min_contributors = least, .threads = threads,
-                  .segment_elements = segment, .block_elements = block});
+          const FoldOutcome outcome = RunFold(c, {.min_contributors = least,
+                                                  .threads = threads,
+                                                  .segment_elements = segment,
+                                                  .block_elements = block});
           ASSERT_OK(outcome.status);
           ASSERT_EQ(Bits(outcome.values), Bits(expected))
               << "seed " << seed << ", " << threads << " threads";
@@ -49,8 +50,7 @@ TEST(FoldPropertiesTest, BitsDoNotDependOnTheInstructionSet) {
   const std::vector<uint32_t> expected = Bits(ExpectedFold(c, 1));
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
     hwy::SetSupportedTargetsForTest(target);
-    EXPECT_EQ(Bits(RunFold(c, {}).values), expected)
-        << hwy::TargetName(target);
+    EXPECT_EQ(Bits(RunFold(c, {}).values), expected) << hwy::TargetName(target);
   }
   hwy::SetSupportedTargetsForTest(0);
 }
@@ -92,9 +92,9 @@ TEST(FoldPropertiesTest, DisjointContributionsGiveTheUnionOfTheirFolds) {
     ASSERT_OK(one.status);
     for (const TensorSlot& slot : c.layout->slots()) {
       const auto of = [&](const std::vector<float>& values) {
-        return Bits(std::span(values).subspan(
-            static_cast<size_t>(slot.first_element),
-            static_cast<size_t>(slot.elements)));
+        return Bits(
+            std::span(values).subspan(static_cast<size_t>(slot.first_element),
+                                      static_cast<size_t>(slot.elements)));
       };
       if (slot.group % 4 == i) {
         EXPECT_EQ(of(together.values), of(one.values)) << slot.name;
@@ -125,8 +125,8 @@ TEST(FoldPropertiesTest, PermutingSlotsPermutesTheResult) {
                      .group = c.layout->groups()[slot.group]});
   }
   FoldCase p{.layout = Shared(Layout::Create(std::move(specs)))};
-  const auto take = [](const std::vector<float>& from, int64_t first,
-                       int64_t n, std::vector<float>* to) {
+  const auto take = [](const std::vector<float>& from, int64_t first, int64_t n,
+                       std::vector<float>* to) {
     to->insert(to->end(), from.begin() + first, from.begin() + first + n);
   };
   for (const size_t s : order) {
@@ -142,13 +142,13 @@ TEST(FoldPropertiesTest, PermutingSlotsPermutesTheResult) {
       if (from.coverage().Has(g)) coverage.Set(there);
       weights[there] = c.weights[i][g];
     }
-    auto source = std::make_unique<MemorySource>(
-        "permuted", p.layout.get(), std::move(coverage));
+    auto source = std::make_unique<MemorySource>("permuted", p.layout.get(),
+                                                 std::move(coverage));
     source->values.clear();
     for (const size_t s : order) {
       if (!from.space().CoversSlot(s)) continue;
-      take(from.values, from.space().Before(s),
-           c.layout->slots()[s].elements, &source->values);
+      take(from.values, from.space().Before(s), c.layout->slots()[s].elements,
+           &source->values);
     }
     p.sources.push_back(std::move(source));
     p.weights.push_back(std::move(weights));

@@ -33,12 +33,12 @@ constexpr int64_t kOne = kWeightOne;
 class FoldTest : public ::testing::Test {
  protected:
   FoldTest() {
-    case_.layout = Shared(
-        Layout::Parse("consilium-layout 1\n"
-                      "shared F32 2 s.A\n"
-                      "expert/0/0 F32 1 e.A\n"
-                      "shared F32 1 s.B\n"
-                      "expert/0/0 F32 2 e.B\n"));
+    case_.layout =
+        Shared(Layout::Parse("consilium-layout 1\n"
+                             "shared F32 2 s.A\n"
+                             "expert/0/0 F32 1 e.A\n"
+                             "shared F32 1 s.B\n"
+                             "expert/0/0 F32 2 e.B\n"));
     case_.base = {10, 20, 30, 40, 50, 60};
     Add("\x03", {1, 2, 3, 4, 5, 6}, {kOne, kOne / 4});
     Add("\x03", {3, 4, 7, 0, 1, 10}, {kOne, 3 * kOne / 4});
@@ -62,10 +62,10 @@ TEST_F(FoldTest, IsTheWeightedMeanPerGroup) {
   const FoldOutcome outcome = RunFold(case_, {});
   ASSERT_OK(outcome.status);
   // shared: mean of two. expert: (1/4 a + 3/4 b + c) / 2.
-  EXPECT_THAT(outcome.values,
-              ElementsAre(10 + 2, 20 + 3, 30 + (0.75f + 5.25f + 8) / 2, 40 + 2,
-                          50 + (1.25f + 0.75f + 16) / 2,
-                          60 + (1.5f + 7.5f + 24) / 2));
+  EXPECT_THAT(
+      outcome.values,
+      ElementsAre(10 + 2, 20 + 3, 30 + (0.75f + 5.25f + 8) / 2, 40 + 2,
+                  50 + (1.25f + 0.75f + 16) / 2, 60 + (1.5f + 7.5f + 24) / 2));
   const FoldReport& report = outcome.report;
   ASSERT_EQ(report.groups.size(), 2u);
   EXPECT_EQ(report.groups[0].contributors, 2u);
@@ -100,9 +100,8 @@ TEST_F(FoldTest, BlamesTheContributionWhoseCursorFails) {
   for (const int threads : {1, 2}) {
     const FoldOutcome outcome =
         RunFold(case_, {.threads = threads, .segment_elements = 2});
-    EXPECT_THAT(outcome.status,
-                StatusIs(absl::StatusCode::kDataLoss,
-                         HasSubstr("contribution of bank-1")));
+    EXPECT_THAT(outcome.status, StatusIs(absl::StatusCode::kDataLoss,
+                                         HasSubstr("contribution of bank-1")));
     EXPECT_EQ(FailedContribution(outcome.status), 1u);
   }
   EXPECT_EQ(FailedContribution(absl::DataLossError("x")), std::nullopt);
@@ -112,9 +111,9 @@ TEST_F(FoldTest, BlamesTheContributionWhoseCursorFails) {
 TEST_F(FoldTest, RefusesAResultThatIsNotFinite) {
   case_.base[5] = 3e38f;
   for (auto& source : case_.sources) source->values.back() = 3e38f;
-  EXPECT_THAT(RunFold(case_, {}).status,
-              StatusIs(absl::StatusCode::kOutOfRange,
-                       HasSubstr("\"e.B\": element 1")));
+  EXPECT_THAT(
+      RunFold(case_, {}).status,
+      StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("\"e.B\": element 1")));
 }
 
 TEST_F(FoldTest, RefusesShapesThatDoNotFitTogether) {
@@ -144,19 +143,18 @@ TEST_F(FoldTest, RefusesShapesThatDoNotFitTogether) {
 TEST_F(FoldTest, StopsWhenCancelled) {
   CancelSource stop;
   int segments = 0;
-  const FoldOptions options = {
-      .segment_elements = 1,
-      .cancel = stop.token(),
-      .progress =
-          [&](const FoldProgress& progress) {
-            ++segments;
-            EXPECT_EQ(progress.done_elements, segments);
-            EXPECT_EQ(progress.total_elements, 6);
-            if (segments == 2) stop.Cancel("shutting down");
-          }};
-  EXPECT_THAT(RunFold(case_, options).status,
-              StatusIs(absl::StatusCode::kCancelled,
-                       HasSubstr("shutting down")));
+  const FoldOptions options = {.segment_elements = 1,
+                               .cancel = stop.token(),
+                               .progress = [&](const FoldProgress& progress) {
+                                 ++segments;
+                                 EXPECT_EQ(progress.done_elements, segments);
+                                 EXPECT_EQ(progress.total_elements, 6);
+                                 if (segments == 2)
+                                   stop.Cancel("shutting down");
+                               }};
+  EXPECT_THAT(
+      RunFold(case_, options).status,
+      StatusIs(absl::StatusCode::kCancelled, HasSubstr("shutting down")));
   EXPECT_EQ(segments, 2);
 }
 
@@ -166,8 +164,8 @@ TEST_F(FoldTest, OneThreadOpensEachContributionOnce) {
   for (auto& weights : case_.weights) {
     std::fill(weights.begin(), weights.end(), kOne);
   }
-  ASSERT_OK(RunFold(case_, {.segment_elements = 100, .block_elements = 7})
-                .status);
+  ASSERT_OK(
+      RunFold(case_, {.segment_elements = 100, .block_elements = 7}).status);
   for (const auto& source : case_.sources) EXPECT_EQ(source->opened, 1);
 }
 
@@ -266,8 +264,8 @@ TEST_F(FoldFilesTest, EveryFailingStepIsReported) {
   ASSERT_GE(steps, 5);
   for (int64_t k = 1; k <= steps; ++k) {
     fs_.FailAt(k, absl::DataLossError("bad block"));
-    EXPECT_THAT(FoldToVersionFile(inputs_, options, id_,
-                                  FakeHasher::Factory(), out_.get()),
+    EXPECT_THAT(FoldToVersionFile(inputs_, options, id_, FakeHasher::Factory(),
+                                  out_.get()),
                 StatusIs(absl::StatusCode::kDataLoss))
         << k;
   }

@@ -40,8 +40,8 @@ class FrameCursorTest : public ::testing::Test {
     ASSERT_OK(writer.WriteMetadata({.examples = 1}));
     ASSERT_OK(writer.Append(values));
     ASSERT_OK(writer.Finish());
-    source_ = std::make_unique<PlainPayloadSource>(
-        "bank", space_.get(), codec_, file_.get(), parameters_);
+    source_ = std::make_unique<PlainPayloadSource>("bank", space_.get(), codec_,
+                                                   file_.get(), parameters_);
   }
 
   const Codec* const codec_ = FindCodec(CodecId::kF32);
@@ -54,8 +54,8 @@ class FrameCursorTest : public ::testing::Test {
 };
 
 TEST_F(FrameCursorTest, ReadsFromAnywhereToTheEnd) {
-  for (const int64_t elements : {int64_t{1}, kFull - 1, kFull, kFull + 1,
-                                 2 * kFull + 5}) {
+  for (const int64_t elements :
+       {int64_t{1}, kFull - 1, kFull, kFull + 1, 2 * kFull + 5}) {
     Write(elements);
     for (const int64_t first :
          {int64_t{0}, elements / 2, kFull - 1, kFull, elements - 1}) {
@@ -88,8 +88,8 @@ TEST_F(FrameCursorTest, NoticesDamageAndMissingBytes) {
   Write(kFull + 10);
   ASSERT_OK(fs_.Corrupt(file_->path(), parameters_ + 40));
   ASSERT_OK_AND_ASSIGN(const auto first, source_->Open(0));
-  EXPECT_THAT(first->Next(1), StatusIs(absl::StatusCode::kDataLoss,
-                                       HasSubstr("checksum")));
+  EXPECT_THAT(first->Next(1),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("checksum")));
   ASSERT_OK_AND_ASSIGN(const auto second, source_->Open(kFull));
   EXPECT_OK(second->Next(1));
   ASSERT_OK(file_->Truncate(*file_->Size() - 1));
@@ -113,8 +113,8 @@ TEST_F(FrameCursorTest, RefusesAFrameOfAnotherPlace) {
   EXPECT_EQ(rest.size(), 7u);
   place = 10;
   FrameCursor shifted(codec_, 10, 3, CrcCheck::kSkip, load);
-  EXPECT_THAT(shifted.Next(1), StatusIs(absl::StatusCode::kDataLoss,
-                                        HasSubstr("frame 1")));
+  EXPECT_THAT(shifted.Next(1),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("frame 1")));
   place = 0;
   FrameCursor shorter(codec_, 9, 3, CrcCheck::kSkip, load);
   EXPECT_THAT(shorter.Next(1), StatusIs(absl::StatusCode::kDataLoss));

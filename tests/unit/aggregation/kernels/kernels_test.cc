@@ -19,8 +19,8 @@
 namespace consilium::kernels {
 namespace {
 
-constexpr size_t kSizes[] = {0, 1, 3, 7, 15, 16, 17, 64, 127, 128, 129, 1001,
-                             8191, 8193, 16500};
+constexpr size_t kSizes[] = {0,   1,   3,   7,    15,   16,   17,   64,
+                             127, 128, 129, 1001, 8191, 8193, 16500};
 constexpr size_t kContributors[] = {0, 1, 2, 3, 8, 11, 12, 13, 16, 23};
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -87,8 +87,7 @@ TEST(FoldKernelsTest, EveryTargetHasTheBitsOfTheScalarTwin) {
 
         std::vector<float> fold = base, fold_twin = base;
         EXPECT_TRUE(FoldBlock(fold, in.blocks, in.weights, 3e12));
-        EXPECT_TRUE(
-            scalar::FoldBlock(fold_twin, in.blocks, in.weights, 3e12));
+        EXPECT_TRUE(scalar::FoldBlock(fold_twin, in.blocks, in.weights, 3e12));
         ASSERT_EQ(Bits(fold), Bits(fold_twin)) << n << " x " << count;
       }
     }
@@ -125,8 +124,8 @@ TEST(FoldKernelsTest, SaysWhenAResultIsNotFinite) {
             const std::vector<double> weights(count, 1.0);
             std::vector<float> values(n, 3e38f);
             // 3e38 + 3e38 is no float, 3e38 + 1 is.
-            EXPECT_FALSE(FoldBlock(values, blocks, weights,
-                                   static_cast<double>(count)));
+            EXPECT_FALSE(
+                FoldBlock(values, blocks, weights, static_cast<double>(count)));
           }
         }
       }
@@ -146,9 +145,9 @@ TEST(FoldKernelsTest, AWeightedMeanOfEqualUpdatesIsThatUpdate) {
 
 TEST(ScanStatsTest, EveryTargetHasTheBitsOfTheScalarTwin) {
   ForEachTarget([] {
-    for (const size_t n : {size_t{0}, size_t{1}, size_t{3}, size_t{15},
-                           size_t{16}, size_t{64}, size_t{1001}, size_t{4096},
-                           size_t{4097}, size_t{9000}}) {
+    for (const size_t n :
+         {size_t{0}, size_t{1}, size_t{3}, size_t{15}, size_t{16}, size_t{64},
+          size_t{1001}, size_t{4096}, size_t{4097}, size_t{9000}}) {
       std::vector<float> x = Numbers(n + 1, 3);
       x.erase(x.begin());
       for (int round = 0; round < 2; ++round) {
@@ -206,8 +205,8 @@ TEST(Crc32cTest, EveryTargetAndEveryCutAgree) {
   const auto all = std::as_bytes(std::span(numbers));
   ForEachTarget([&] {
     // Around the block of three streams of 2048 bytes.
-    for (const size_t n : {0u, 1u, 7u, 8u, 9u, 2048u, 6143u, 6144u, 6145u,
-                           12288u, 70001u}) {
+    for (const size_t n :
+         {0u, 1u, 7u, 8u, 9u, 2048u, 6143u, 6144u, 6145u, 12288u, 70001u}) {
       const auto bytes = all.subspan(1, n);
       const uint32_t crc = scalar::Crc32c(bytes);
       EXPECT_EQ(Crc32c(bytes), crc) << n;

@@ -43,10 +43,9 @@ TEST(DeltaTest, RefusesUnknownRepeatedMissingAndNoTensors) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("e2.A")));
   EXPECT_THAT(CoverageFromNames(layout, Names{"e1.A", "e1.A"}),
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("e1.A")));
-  EXPECT_THAT(
-      CoverageFromNames(layout, Names{"trunk.A", "trunk.B", "e0.B"}),
-      StatusIs(absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr("expert/0/0"), HasSubstr("\"e0.A\""))));
+  EXPECT_THAT(CoverageFromNames(layout, Names{"trunk.A", "trunk.B", "e0.B"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("expert/0/0"), HasSubstr("\"e0.A\""))));
   EXPECT_THAT(CoverageFromNames(layout, Names{}),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }

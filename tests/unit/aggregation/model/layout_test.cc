@@ -76,8 +76,8 @@ TEST(LayoutTest, ParsesAndWritesCanonicalText) {
 
 TEST(LayoutTest, FindsSlotsAndGroups) {
   ASSERT_OK_AND_ASSIGN(Layout original, Layout::Parse(kText));
-  Layout layout = original;                // as a copy
-  Layout moved = std::move(original);      // and after a move
+  Layout layout = original;            // as a copy
+  Layout moved = std::move(original);  // and after a move
   for (const Layout* l : {&layout, &moved}) {
     EXPECT_EQ(l->FindSlot("gate"), 3u);
     EXPECT_EQ(l->FindSlot("Gate"), std::nullopt);
@@ -99,7 +99,8 @@ TEST(LayoutTest, CreateEqualsParse) {
           {Slot("trunk.lora_A", {4, 8}),
            Slot("layers.0 expert 1", {3, 2},
                 {.kind = GroupKind::kExpert, .layer = 0, .expert = 1}),
-           Slot("scale", {}), Slot("gate", {5}, {.kind = GroupKind::kRouter})}));
+           Slot("scale", {}),
+           Slot("gate", {5}, {.kind = GroupKind::kRouter})}));
   ASSERT_OK_AND_ASSIGN(const Layout parsed, Layout::Parse(kText));
   EXPECT_TRUE(made == parsed);
   EXPECT_EQ(made.CanonicalText(), kText);

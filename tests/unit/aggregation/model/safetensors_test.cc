@@ -42,7 +42,8 @@ TEST(SafetensorsTest, ReadsTensorsOfAllTypesInTheOrderOfTheirBytes) {
           "a":{"data_offsets":[0,8],"shape":[],"dtype":"F64"},
           "i8":{"dtype":"I8","shape":[4],"data_offsets":[20,24]},
           "none":{"dtype":"F32","shape":[0,7],"data_offsets":[24,24]},
-          "f":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}}   )" + 1,
+          "f":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}}   )" +
+          1,
       28);
   ASSERT_EQ(header.tensors.size(), 5u);
   EXPECT_EQ(header.tensors[0].name, "a");
@@ -181,8 +182,8 @@ TEST(SafetensorsTest, ViewsBytesAndFloatsInPlace) {
               ElementsAre(1.5f, -2));
   ASSERT_OK_AND_ASSIGN(const auto half, view.Bytes("h"));
   EXPECT_EQ(half.size(), 2u);
-  EXPECT_THAT(view.Floats("h"),
-              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("F16")));
+  EXPECT_THAT(view.Floats("h"), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("F16")));
   EXPECT_THAT(view.Floats("y"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_THAT(view.Bytes("y"), StatusIs(absl::StatusCode::kNotFound));
 }

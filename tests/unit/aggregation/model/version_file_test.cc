@@ -46,8 +46,7 @@ class VersionFileTest : public ::testing::Test {
 };
 
 TEST_F(VersionFileTest, HoldsTheseVeryBytes) {
-  ASSERT_OK_AND_ASSIGN(const WrittenVersion written,
-                       Write({1, 2, 3, 4}, {5}));
+  ASSERT_OK_AND_ASSIGN(const WrittenVersion written, Write({1, 2, 3, 4}, {5}));
   ASSERT_OK_AND_ASSIGN(const std::string bytes,
                        ReadWholeFile(&fs_, "/v", 1 << 20));
   const std::string json =

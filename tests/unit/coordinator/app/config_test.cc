@@ -205,6 +205,22 @@ TEST(ConfigTest, KeysFromTheFileAreDefusedInMessages) {
                        AllOf(HasSubstr("\\x1b"), Not(HasSubstr("\x1b")))));
 }
 
+TEST(ConfigTest, OtherAlphabetsBelongInQuotesAndComments) {
+  EXPECT_THAT(ParseConfig("\xEF\xBB\xBF# caf\xC3\xA9 \"\n[storage]\n"
+                          "data_dir = \"/srv/caf\xC3\xA9 \\\" # no comment\"\n"
+                          "storage_key = '/srv/\xC5\x85\\'\n"),
+              IsOk());
+  for (const char* text :
+       {"\xC5\x85", "\n[log]\nlevel \xC3\xA4 = 3", "a = '' \xC3\xA4",
+        "a = \"\"\"\n\"\"\" \xC3\xA4 \"", "a = '''x'''",
+        "a = \"\\\\\" \xC3\xA4", "a = '\\' \xC3\xA4"}) {
+    EXPECT_THAT(ParseConfig(text),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("not ASCII outside of quotes")))
+        << text;
+  }
+}
+
 TEST(ConfigTest, SizeIsBounded) {
   EXPECT_THAT(ParseConfig(std::string(2 << 20, '#')),
               StatusIs(absl::StatusCode::kResourceExhausted));

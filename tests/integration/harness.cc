@@ -1,0 +1,275 @@
+#include "tests/integration/harness.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <utility>
+#include <variant>
+
+#include "consilium/aggregation/version_file.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/strings.h"
+#include "consilium/client/enroll.h"
+#include "consilium/secure/certificate.h"
+#include "consilium/secure/grpc/channel.h"
+#include "consilium/secure/grpc/credentials.h"
+#include "consilium/secure/random.h"
+#include "consilium/secure/sha256.h"
+#include "coordinator/app/init.h"
+#include "grpcpp/create_channel.h"
+#include "tests/support/status_matchers.h"
+
+namespace consilium {
+namespace {
+
+template <typename T>
+T Must(absl::StatusOr<T> value, std::string_view what) {
+  if (!value.ok()) {
+    ADD_FAILURE() << what << ": " << value.status();
+    std::abort();  // nothing after it could make sense
+  }
+  return *std::move(value);
+}
+void Must(const grpc::Status& status, std::string_view what) {
+  if (!status.ok()) {
+    ADD_FAILURE() << what << ": " << status.error_message();
+    std::abort();
+  }
+}
+
+}  // namespace
+
+Layout TestLayout() {
+  std::vector<SlotSpec> slots;
+  const auto add = [&](std::string name, std::vector<int64_t> shape,
+                       const char* group) {
+    SlotSpec slot;
+    slot.name = std::move(name);
+    slot.shape = std::move(shape);
+    slot.group = *GroupName::Parse(group);
+    slots.push_back(std::move(slot));
+  };
+  add("trunk.lora_a", {8, 300}, "shared");
+  add("trunk.lora_b", {1000, 600}, "shared");
+  add("experts.0.up", {64, 30}, "expert/0/0");
+  add("experts.1.up", {64, 30}, "expert/0/1");
+  return *Layout::Create(std::move(slots));
+}
+
+TestFederation::TestFederation(Options options)
+    : options_(std::move(options)) {
+  config_.federation.name = "cards";
+  config_.sealing = options_.sealing;
+  config_.listen.address = "127.0.0.1:0";
+  config_.listen.enrollment_address = "127.0.0.1:0";
+  config_.listen.metrics_address = "127.0.0.1:0";
+  config_.storage.min_free_bytes = 0;
+  InitOptions init;
+  init.directory = JoinPath(dir_.path(), "coordinator");
+  init.federation = "cards";
+  init.hosts = {"127.0.0.1"};
+  init.config = config_;
+  const InitResult made =
+      Must(InitFederation(init, absl::Now(), PosixFileSystem(),
+                          SystemRandom()),
+           "init");
+  fingerprint_ = made.root_fingerprint;
+  config_ = Must(LoadConfig(made.config_path), "config");
+  LogOptions log;
+  log.level = LogLevel::kWarn;
+  logger_ = Must(Logger::Create(log), "log");
+  StartServer();
+  if (!options_.policy.empty()) {
+    v1::SetFederationRequest request;
+    request.mutable_policy()->insert(options_.policy.begin(),
+                                     options_.policy.end());
+    v1::FederationInfo response;
+    grpc::ClientContext context;
+    Must(admin_->SetFederation(&context, request, &response), "policy");
+  }
+  Import();
+}
+
+TestFederation::~TestFederation() { Stop(); }
+
+void TestFederation::StartServer() {
+  server_ = Must(CoordinatorServer::Start(config_, logger_.get()), "start");
+  // A restart takes the same ports, as clients remember them.
+  config_.listen.address = Cat("127.0.0.1:", server_->port());
+  config_.listen.enrollment_address =
+      Cat("127.0.0.1:", server_->enrollment_port());
+  config_.listen.metrics_address = Cat("127.0.0.1:", server_->metrics_port());
+  ConnectAdmin();
+}
+
+void TestFederation::ConnectAdmin() {
+  const std::string folder = JoinPath(dir_.path(), "coordinator/operator");
+  const TlsIdentity identity =
+      Must(LoadTlsIdentity(PosixFileSystem(),
+                           {JoinPath(folder, "ca.pem"),
+                            JoinPath(folder, "operator.pem"),
+                            JoinPath(folder, "operator.key")},
+                           CertificateUse::kClient, absl::Now()),
+           "operator identity");
+  ChannelOptions channel;
+  channel.own_connection = true;
+  admin_ = v1::AdminService::NewStub(grpc::CreateCustomChannel(
+      address(), MakeClientCredentials(identity),
+      MakeChannelArguments(channel)));
+}
+
+void TestFederation::Import() {
+  const Sha256Digest id = options_.layout.ComputeId(Sha256HasherFactory());
+  const std::string path = JoinPath(dir_.path(), "version0.safetensors");
+  OpenOptions open;
+  open.write = open.create = open.truncate = true;
+  auto file = Must(PosixFileSystem()->Open(path, open), "version file");
+  std::vector<float> zeros;
+  const WrittenVersion written = Must(
+      WriteVersionFile(
+          options_.layout, id,
+          [&](const TensorSlot& slot)
+              -> absl::StatusOr<std::span<const float>> {
+            zeros.assign(static_cast<size_t>(slot.elements), 0.0f);
+            return std::span<const float>(zeros);
+          },
+          Sha256HasherFactory(), file.get()),
+      "version 0");
+  const std::string bytes = Must(
+      ReadWholeFile(PosixFileSystem(), path, int64_t{1} << 30), "version 0");
+  grpc::ClientContext context;
+  v1::VersionInfo response;
+  auto writer = admin_->ImportVersion(&context, &response);
+  constexpr size_t kPiece = size_t{1} << 20;
+  for (size_t at = 0; at < bytes.size(); at += kPiece) {
+    v1::ImportVersionChunk chunk;
+    if (at == 0) {
+      chunk.set_layout_text(options_.layout.CanonicalText());
+      chunk.set_sha256(std::string(AsChars(written.digest.bytes)));
+      chunk.set_total_bytes(bytes.size());
+    }
+    chunk.set_data(bytes.substr(at, kPiece));
+    if (!writer->Write(chunk)) break;
+  }
+  writer->WritesDone();
+  Must(writer->Finish(), "import");
+}
+
+std::string TestFederation::address() const {
+  return Cat("127.0.0.1:", server_->port());
+}
+std::string TestFederation::enrollment_address() const {
+  return Cat("127.0.0.1:", server_->enrollment_port());
+}
+
+void TestFederation::Stop() {
+  admin_.reset();
+  if (server_ != nullptr) server_->Stop();
+  server_.reset();
+}
+void TestFederation::StartAgain() { StartServer(); }
+void TestFederation::Restart() {
+  Stop();
+  StartAgain();
+}
+
+std::string TestFederation::Token(const std::string& name) {
+  v1::InviteInstitutionRequest request;
+  request.set_name(name);
+  v1::InviteInstitutionResponse response;
+  grpc::ClientContext context;
+  Must(admin_->InviteInstitution(&context, request, &response), "invite");
+  return response.token();
+}
+
+void TestFederation::Enroll(const std::string& name) {
+  client::EnrollOptions options;
+  options.coordinator = enrollment_address();
+  options.token = Token(name);
+  options.ca_fingerprint = fingerprint_;
+  options.directory = JoinPath(dir_.path(), name);
+  options.proxy = "none";
+  Must(client::Enroll(options), "enrol");
+}
+
+client::ClientOptions TestFederation::OptionsFor(
+    const std::string& name) const {
+  client::ClientOptions options;
+  options.coordinator = address();
+  options.identity_dir = JoinPath(dir_.path(), name);
+  options.proxy = "none";
+  options.retry.initial = absl::Milliseconds(5);
+  options.retry.cap = absl::Milliseconds(200);
+  options.retry.give_up_after = absl::Seconds(60);
+  return options;
+}
+
+std::unique_ptr<client::Client> TestFederation::Connect(
+    const std::string& name) {
+  return Must(client::Client::Connect(OptionsFor(name)), "connect");
+}
+
+uint64_t TestFederation::StartRound() {
+  v1::StartRoundRequest request;
+  v1::RoundInfo response;
+  grpc::ClientContext context;
+  Must(admin_->StartRound(&context, request, &response), "start round");
+  return response.round();
+}
+
+v1::RoundInfo TestFederation::WaitForPhase(uint64_t round,
+                                           const std::string& phase) {
+  v1::WatchRoundRequest request;
+  request.set_round(round);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::seconds(60));
+  auto reader = admin_->WatchRound(&context, request);
+  v1::RoundInfo info;
+  while (reader->Read(&info)) {
+    if (info.phase() == phase || info.terminal()) break;
+  }
+  context.TryCancel();
+  return info;
+}
+
+v1::RoundInfo TestFederation::WaitForEnd(uint64_t round) {
+  return WaitForPhase(round, "");
+}
+
+std::vector<float> TestFederation::CurrentParameters(client::Client& client) {
+  const auto current = engine().current_version();
+  client::Version version;
+  version.number = static_cast<uint64_t>(current->number);
+  version.digest = current->digest;
+  version.bytes = static_cast<uint64_t>(current->blob_bytes);
+  const client::Parameters parameters =
+      Must(client.OpenVersion(version), "open version");
+  std::vector<float> flat;
+  for (const TensorSlot& slot : layout().slots()) {
+    const auto tensor = Must(parameters.Tensor(slot.name), "tensor");
+    flat.insert(flat.end(), tensor.begin(), tensor.end());
+  }
+  return flat;
+}
+
+client::TrainTask WaitForTask(client::Client& client) {
+  for (;;) {
+    client::Work work = Must(client.WaitForWork(absl::Seconds(30)), "work");
+    if (auto* task = std::get_if<client::TrainTask>(&work)) return *task;
+  }
+}
+
+absl::StatusOr<client::SubmitOutcome> SubmitConstant(
+    client::Client& client, const client::TrainTask& task, float value,
+    uint64_t examples) {
+  client::UpdateSource source;
+  source.fill = [value](std::string_view, int64_t, std::span<float> out) {
+    for (float& x : out) x = value;
+    return absl::OkStatus();
+  };
+  source.report.examples = examples;
+  return client.Submit(task, source);
+}
+
+}  // namespace consilium
