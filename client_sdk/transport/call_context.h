@@ -6,9 +6,13 @@
 #include "client_sdk/session/transport.h"
 #include "grpc/support/time.h"
 #include "grpcpp/client_context.h"
-#include "proto/wire/status.h"
+#include "grpcpp/support/status.h"
 
 namespace consilium::client::internal {
+
+// FromGrpc, but for a server that is not the one pinned: gRPC calls it
+// UNAVAILABLE, like a cable that was pulled out, and only its text tells.
+absl::Status StatusOfCall(const grpc::Status& status);
 
 // A grpc::ClientContext with the deadline and the cancellation of a
 // CallContext. The deadline is monotonic: a clock that jumps cuts no call.
@@ -31,7 +35,7 @@ class GrpcCall {
 
   absl::Status Result(const grpc::Status& status) const {
     if (!status.ok() && cancel_.cancelled()) return cancel_.status();
-    return FromGrpc(status);
+    return StatusOfCall(status);
   }
 
  private:

@@ -2,10 +2,10 @@
 
 #include <utility>
 
+#include "client_sdk/transport/call_context.h"
 #include "client_sdk/transport/convert.h"
 #include "consilium/v1/federation.grpc.pb.h"
 #include "grpcpp/support/slice.h"
-#include "proto/wire/status.h"
 
 namespace consilium::client::internal {
 namespace {
@@ -94,7 +94,7 @@ absl::StatusOr<std::optional<UploadReply>> GrpcUploadStream::Read() {
 
 absl::Status GrpcUploadStream::Finish() {
   finished_ = true;
-  return FromGrpc(stream_->Finish());
+  return StatusOfCall(stream_->Finish());
 }
 
 void GrpcUploadStream::Cancel() { context_.TryCancel(); }

@@ -12,10 +12,7 @@
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/app/config_table.h"
-
-#define TOML_EXCEPTIONS 0
-#define TOML_HEADER_ONLY 1
-#include "toml++/toml.h"
+#include "coordinator/app/toml_reader.h"
 
 namespace consilium {
 namespace {
@@ -66,6 +63,7 @@ std::string ShowKey(std::string_view name) {
   return plain ? std::string(name) : Quoted(name);
 }
 
+// Fills a configuration from a document; collects all mistakes.
 class Reader {
  public:
   Reader() {
@@ -75,28 +73,28 @@ class Reader {
     }
   }
 
-  void ReadTable(const toml::table& table, const std::string& section) {
-    for (const auto& [key, node] : table) {
-      const std::string path = Dotted(section, key.str());
-      if (const auto it = keys_.find(path); it != keys_.end()) {
-        ReadKey(*it->second, path, node);
-      } else if (!sections_.contains(path)) {
-        Mistake(node, Cat("unknown ", node.is_table() ? "section " : "key ",
-                          ShowKey(path), Suggest(path, Known(section, node))));
-      } else if (node.is_table()) {
-        ReadTable(*node.as_table(), path);
+  void Read(const TomlDocument& document) {
+    for (const TomlTable& table : document.tables) {
+      const std::string name = Join(table.path);
+      if (sections_.contains(name)) continue;
+      if (keys_.contains(name)) {
+        Mistake(table.line, Cat(name, " is a key, not a section"));
       } else {
-        Mistake(node, Cat(path, " must be a section, [", path, "]"));
+        Mistake(table.line, Cat("unknown section ", ShowKey(name),
+                                Suggest(name, Sections())));
       }
     }
-  }
-
-  void Mistake(const toml::node& node, std::string text) {
-    Mistake(node.source().begin.line, std::move(text));
-  }
-  void Mistake(uint32_t line, std::string text) {
-    mistakes_.emplace(
-        line, line > 0 ? Cat("line ", line, ": ", text) : std::move(text));
+    for (const TomlEntry& entry : document.entries) {
+      const std::string name = Join(entry.path);
+      if (const auto it = keys_.find(name); it != keys_.end()) {
+        ReadKey(*it->second, name, entry);
+      } else if (sections_.contains(name)) {
+        Mistake(entry.line, Cat(name, " must be a section, [", name, "]"));
+      } else {
+        Mistake(entry.line, Cat("unknown key ", ShowKey(name),
+                                Suggest(name, KeysBeside(name))));
+      }
+    }
   }
 
   absl::Status Status() const {
@@ -105,7 +103,7 @@ class Reader {
     size_t shown = 0;
     for (const auto& [line, text] : mistakes_) {
       if (++shown > kMaxMistakes) break;
-      CatInto(all, all.empty() ? "" : "\n", text);
+      CatInto(all, all.empty() ? "" : "\n", "line ", line, ": ", text);
     }
     if (mistakes_.size() > kMaxMistakes) {
       CatInto(all, "\nand ", mistakes_.size() - kMaxMistakes, " more");
@@ -116,74 +114,49 @@ class Reader {
   CoordinatorConfig config;
 
  private:
-  std::vector<std::string> Known(const std::string& section,
-                                 const toml::node& node) const {
-    std::vector<std::string> known;
-    if (node.is_table()) {
-      known.assign(sections_.begin(), sections_.end());
-      return known;
+  // A part with a dot in it is part of no name.
+  static std::string Join(const std::vector<std::string>& path) {
+    std::string name;
+    for (const std::string& part : path) {
+      const bool dot = part.find('.') != std::string::npos;
+      CatInto(name, name.empty() ? "" : ".", dot ? Quoted(part) : part);
     }
+    return name;
+  }
+
+  void Mistake(int64_t line, std::string text) {
+    mistakes_.emplace(line, std::move(text));
+  }
+
+  std::vector<std::string> Sections() const {
+    return {sections_.begin(), sections_.end()};
+  }
+  // The keys of the same section.
+  std::vector<std::string> KeysBeside(const std::string& name) const {
+    const size_t dot = name.rfind('.');
+    const std::string section =
+        dot == std::string::npos ? "" : name.substr(0, dot);
+    std::vector<std::string> known;
     for (const auto& [path, key] : keys_) {
       if (key->section == section) known.push_back(path);
     }
     return known;
   }
 
-  static ConfigValue ValueOf(const toml::node& node) {
-    if (const auto* v = node.as_boolean()) return v->get();
-    if (const auto* v = node.as_integer()) return v->get();
-    if (const auto* v = node.as_floating_point()) return v->get();
-    if (const auto* v = node.as_string()) return v->get();
-    if (node.is_array()) return OtherType{"array"};
-    if (node.is_table()) return OtherType{"table"};
-    return OtherType{"date or time"};
-  }
-
-  void ReadKey(const ConfigKey& key, const std::string& path,
-               const toml::node& node) {
-    const absl::Status status = key.parse(ValueOf(node), config);
+  void ReadKey(const ConfigKey& key, const std::string& name,
+               const TomlEntry& entry) {
+    const absl::Status status = key.parse(entry.value, config);
     if (status.ok()) return;
     const std::string_view text = StdView(status.message());
     // Words from elsewhere name their own subject.
     const bool says_is = text.substr(0, 3) == "is ";
-    Mistake(node, Cat(path, says_is ? " " : ": ", text));
+    Mistake(entry.line, Cat(name, says_is ? " " : ": ", text));
   }
 
   std::set<std::string> sections_;
   std::map<std::string, const ConfigKey*> keys_;
-  std::multimap<uint32_t, std::string> mistakes_;
+  std::multimap<int64_t, std::string> mistakes_;
 };
-
-// The line, from 1, whose text toml++ must not see, or 0: outside of strings
-// and comments it tests letters for being exotic whitespace, and runs into
-// undefined behaviour for most of them (3.3.0); and strings of several lines,
-// which no key needs, would make it hard to tell what is outside.
-uint32_t UnsafeLine(std::string_view text) {
-  uint32_t line = 1;
-  char quote = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '\n') {
-      ++line;
-      quote = 0;
-    } else if (quote != 0) {
-      if (c == quote) quote = 0;
-      if (c == '\\' && quote == '"' && i + 1 < text.size() &&
-          text[i + 1] != '\n') {
-        ++i;
-      }
-    } else if (c == '"' || c == '\'') {
-      const std::string_view three = text.substr(i, 3);
-      if (three.size() == 3 && three[1] == c && three[2] == c) return line;
-      quote = c;
-    } else if (c == '#') {
-      i = std::min(text.find('\n', i), text.size()) - 1;
-    } else if (static_cast<unsigned char>(c) >= 0x80) {
-      return line;
-    }
-  }
-  return 0;
-}
 
 void EmitComment(std::string_view comment, std::string& out) {
   std::string line = "#";
@@ -208,24 +181,9 @@ absl::StatusOr<CoordinatorConfig> ParseConfig(std::string_view text) {
         Cat("configuration of ", FormatBytes(text.size()), ", at most ",
             FormatBytes(kMaxConfigBytes), " are read"));
   }
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-  if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
-    text.remove_prefix(kByteOrderMark.size());
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const TomlDocument document, ReadToml(text));
   Reader reader;
-  if (const uint32_t line = UnsafeLine(text); line > 0) {
-    reader.Mistake(line,
-                   "not ASCII outside of quotes and comments, or a string of "
-                   "several lines");
-    return reader.Status();
-  }
-  const toml::parse_result parsed = toml::parse(text);
-  if (!parsed) {
-    reader.Mistake(parsed.error().source().begin.line,
-                   Cat("not TOML: ", parsed.error().description()));
-    return reader.Status();
-  }
-  reader.ReadTable(parsed.table(), "");
+  reader.Read(document);
   CONSILIUM_RETURN_IF_ERROR(reader.Status());
   CONSILIUM_RETURN_IF_ERROR(ValidateConfig(reader.config));
   return std::move(reader.config);

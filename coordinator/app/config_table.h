@@ -3,23 +3,18 @@
 #ifndef CONSILIUM_COORDINATOR_APP_CONFIG_TABLE_H_
 #define CONSILIUM_COORDINATOR_APP_CONFIG_TABLE_H_
 
-#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "coordinator/app/config.h"
+#include "coordinator/app/toml_reader.h"
 
 namespace consilium {
 
-// A value as the file has it; anything else than these is only named.
-struct OtherType {
-  std::string name;  // "array", "date", ...
-};
-using ConfigValue = std::variant<bool, int64_t, double, std::string, OtherType>;
+using ConfigValue = TomlValue;
 
 struct ConfigKey {
   std::string section;  // "rounds.evaluation"

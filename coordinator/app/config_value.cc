@@ -20,9 +20,6 @@ std::string Show(const ConfigValue& value) {
     std::string operator()(int64_t v) const { return Cat(v); }
     std::string operator()(double v) const { return EmitNumber(v); }
     std::string operator()(const std::string& v) const { return Quoted(v); }
-    std::string operator()(const OtherType& v) const {
-      return Cat("of type ", v.name);
-    }
   };
   return std::visit(Visitor(), value);
 }

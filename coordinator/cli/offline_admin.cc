@@ -163,7 +163,8 @@ class OfflineAdmin final : public AdminApi {
   // As the coordinator would have it: over the defaults of its configuration.
   absl::Status FillPolicy(v1::FederationInfo* out) {
     return store_->history().Read([&](ReadTx& tx) -> absl::Status {
-      CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+      CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row,
+                                 ::consilium::GetFederation(tx));
       CONSILIUM_ASSIGN_OR_RETURN(
           const FederationPolicy policy,
           FederationPolicy::FromJson(row.policy_json, config_.rounds));
@@ -172,10 +173,6 @@ class OfflineAdmin final : public AdminApi {
       out->mutable_policy()->insert(settings.begin(), settings.end());
       return absl::OkStatus();
     });
-  }
-
-  static absl::StatusOr<FederationRow> GetFederation(ReadTx& tx) {
-    return ::consilium::GetFederation(tx);
   }
 
   const std::unique_ptr<Store> store_;

@@ -9,8 +9,18 @@
 namespace consilium {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `text`, else 0.
-size_t SequenceLength(std::string_view text) {
+std::string WithReason(std::string_view what, std::string_view reason) {
+  return reason.empty() ? std::string(what) : Cat(what, " (", reason, ")");
+}
+
+std::string Percent(const std::optional<double>& fraction) {
+  if (!fraction.has_value()) return "";
+  return Cat(" ", static_cast<int>(std::floor(*fraction * 100.0)), " %");
+}
+
+}  // namespace
+
+size_t Utf8SequenceLength(std::string_view text) {
   const auto at = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = at(0);
   if (lead < 0x80) return 1;
@@ -35,22 +45,11 @@ size_t SequenceLength(std::string_view text) {
   return code < least || code > 0x10FFFF || surrogate ? 0 : length;
 }
 
-std::string WithReason(std::string_view what, std::string_view reason) {
-  return reason.empty() ? std::string(what) : Cat(what, " (", reason, ")");
-}
-
-std::string Percent(const std::optional<double>& fraction) {
-  if (!fraction.has_value()) return "";
-  return Cat(" ", static_cast<int>(std::floor(*fraction * 100.0)), " %");
-}
-
-}  // namespace
-
 std::string CleanText(std::string_view text, size_t max_bytes) {
   std::string out;
   out.reserve(std::min(text.size(), max_bytes));
   while (!text.empty()) {
-    const size_t length = SequenceLength(text);
+    const size_t length = Utf8SequenceLength(text);
     const size_t step = std::max<size_t>(length, 1);
     if (out.size() + step > max_bytes) break;
     const auto lead = static_cast<uint8_t>(text[0]);

@@ -13,7 +13,7 @@ namespace consilium {
 namespace {
 
 // FORMAT.md section 5.
-constexpr uint32_t kMagic = 0x594b5243;  // "CRKY"
+constexpr std::string_view kMagic = "CRKY";
 constexpr uint16_t kVersion = 1;
 constexpr size_t kMaxWrappedBytes = 4096;
 constexpr int64_t kMaxFileBytes = 8192;
@@ -22,7 +22,7 @@ constexpr std::string_view kTempSuffix = ".key.tmp";  // of WriteFileAtomic
 
 std::string Encode(const RoundKeyRecord& key) {
   ByteWriter writer;
-  writer.U32(kMagic);
+  writer.Text(kMagic);
   writer.U16(kVersion);
   writer.U16(0);
   writer.I64(key.round);
@@ -45,7 +45,8 @@ absl::StatusOr<RoundKeyRecord> Decode(std::string_view bytes) {
     return absl::InvalidArgumentError("its digest does not match");
   }
   ByteReader reader(AsBytes(body), "round key");
-  CONSILIUM_ASSIGN_OR_RETURN(const uint32_t magic, reader.U32());
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string_view magic,
+                             reader.Text(kMagic.size()));
   CONSILIUM_ASSIGN_OR_RETURN(const uint16_t version, reader.U16());
   if (magic != kMagic || version != kVersion) {
     return absl::InvalidArgumentError(Cat("it has format version ", version,

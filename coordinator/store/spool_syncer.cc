@@ -10,8 +10,8 @@
 namespace consilium {
 namespace {
 
-// Dirty bytes after which the kernel is asked to start writing, so that the
-// fdatasync finds most of its work under way.
+// Dirty bytes after which the kernel is asked to start writing, so that a sync
+// on a slow disk finds its work under way. On a fast one it changes nothing.
 constexpr int64_t kWritebackBytes = int64_t{4} << 20;
 
 // Blocks are reserved this far ahead of the writes: long runs on the disk,

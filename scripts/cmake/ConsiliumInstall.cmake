@@ -126,6 +126,9 @@ set(CONSILIUM_CLIENT_DEPENDENCIES "")
 if(TARGET consilium_client_grpc)
   _consilium_closure("consilium_client_grpc" _consilium_client foreign)
   list(REMOVE_ITEM _consilium_client ${_consilium_aggregation})
+  # Whoever links the SDK wants sessions over the network: one name for both.
+  set_target_properties(consilium_client PROPERTIES EXPORT_NAME client_session)
+  set_target_properties(consilium_client_grpc PROPERTIES EXPORT_NAME client)
   _consilium_dependencies("${foreign}" CONSILIUM_CLIENT_DEPENDENCIES)
   _consilium_component(client ${CONSILIUM_ROOT}/client_sdk/include
     "${_consilium_client}")

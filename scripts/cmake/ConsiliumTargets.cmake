@@ -14,7 +14,8 @@ if(NOT TARGET consilium_warnings)
   target_compile_options(consilium_warnings INTERFACE
     -Wall -Wextra -Wconversion -Wno-sign-conversion -Werror
     $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+    # GCC bug 105651: false positives in std::string under -O2.
+    "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-restrict>")
 endif()
 
 function(_consilium_check_layer name layer)

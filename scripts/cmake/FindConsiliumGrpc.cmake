@@ -39,10 +39,11 @@ protobuf-compiler and protobuf-compiler-grpc, or configure with \
 if(ConsiliumGrpc_FOUND AND NOT TARGET consilium_grpcpp)
   find_package(Threads REQUIRED)
   find_package(absl REQUIRED)
-  add_library(consilium_grpcpp INTERFACE)
+  # Imported, so that the installed SDK names it and finds it by this file too;
+  # global, for libraries of one folder serve those of another.
+  add_library(consilium_grpcpp INTERFACE IMPORTED GLOBAL)
   target_include_directories(consilium_grpcpp SYSTEM INTERFACE
-    $<BUILD_INTERFACE:${CONSILIUM_GRPCPP_INCLUDE_DIR}>
-    $<BUILD_INTERFACE:${CONSILIUM_PROTOBUF_INCLUDE_DIR}>)
+    ${CONSILIUM_GRPCPP_INCLUDE_DIR} ${CONSILIUM_PROTOBUF_INCLUDE_DIR})
   # gRPC's headers use absl inline, so its users need absl on the link line.
   target_link_libraries(consilium_grpcpp INTERFACE
     ${CONSILIUM_GRPCPP_LIBRARY} ${CONSILIUM_GRPC_LIBRARY}

@@ -57,7 +57,7 @@ std::string Compose(std::string_view input) {
                                                    "\"\""};
   std::string text;
   const auto& keys = consilium::ConfigKeys();
-  while (input.size() >= 2) {
+  for (int count = 0; count < 12 && input.size() >= 2; ++count) {
     const consilium::ConfigKey& key =
         keys[static_cast<uint8_t>(input[0]) % keys.size()];
     const size_t choice = static_cast<uint8_t>(input[1]) % (kValues.size() + 1);
@@ -71,7 +71,6 @@ std::string Compose(std::string_view input) {
       input.remove_prefix(std::min(input.size(), 1 + length));
     }
     text += '\n';
-    if (text.size() % 7 == 0) Check(text);
   }
   return text;
 }

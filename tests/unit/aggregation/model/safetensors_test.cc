@@ -37,13 +37,12 @@ std::vector<std::byte> FileOf(std::string_view json, size_t data_bytes) {
 
 TEST(SafetensorsTest, ReadsTensorsOfAllTypesInTheOrderOfTheirBytes) {
   const SafetensorsHeader header = *ParseSafetensorsHeader(
-      R"( {"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[8,20]},
+      R"({"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[8,20]},
           "__metadata__":{"format":"pt","note":"a\nb"},
           "a":{"data_offsets":[0,8],"shape":[],"dtype":"F64"},
           "i8":{"dtype":"I8","shape":[4],"data_offsets":[20,24]},
           "none":{"dtype":"F32","shape":[0,7],"data_offsets":[24,24]},
-          "f":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}}   )" +
-          1,
+          "f":{"dtype":"F32","shape":[1],"data_offsets":[24,28]}}   )",
       28);
   ASSERT_EQ(header.tensors.size(), 5u);
   EXPECT_EQ(header.tensors[0].name, "a");

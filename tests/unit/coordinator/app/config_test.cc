@@ -153,8 +153,8 @@ TEST(ConfigTest, MistakesNameKeyValueAndLimit) {
   };
   bad("[rounds]\nquorum = 0", "line 2: rounds.quorum is 0, must be between 1");
   bad("[rounds]\nquorum = \"two\"", "rounds.quorum is \"two\", must be an");
-  bad("[rounds]\nquorum = [2]", "rounds.quorum is of type array");
-  bad("[rounds]\nquorum = 1979-05-27", "rounds.quorum is of type date");
+  bad("[rounds]\nquorum = [2]", "line 2: arrays are not used");
+  bad("[rounds]\nquorum = 1979-05-27", "line 2: not a value");
   bad("[rounds]\ndeadline = 60", "must be a time such as \"90s\"");
   bad("[rounds]\ndeadline = \"0\"", "rounds.deadline is \"0\"");
   bad("[rounds]\ndeadline = \"forever\"", "rounds.deadline is \"forever\"");
@@ -180,8 +180,10 @@ TEST(ConfigTest, MistakesNameKeyValueAndLimit) {
   bad("[federation]\nname = \"Cards!\"", "federation.name is \"Cards!\"");
   bad("[certificates]\nrenew_before = \"95d\"", "the shortest is 90d");
   bad("[log]\nlevel = \"loud\"", "log.level is \"loud\"");
-  bad("name", "not TOML");
-  bad("[rounds]\nquorum = 3\nquorum = 4", "not TOML");
+  bad("name", "line 1: '=' is missing");
+  bad("[rounds]\nquorum = 3\nquorum = 4", "line 3: a section or key is");
+  bad("[rounds.quorum]", "rounds.quorum is a key, not a section");
+  bad("\"rounds.quorum\" = 3", "unknown key");
 }
 
 TEST(ConfigTest, AllMistakesAreReportedAtOnceInOrder) {
@@ -203,22 +205,6 @@ TEST(ConfigTest, KeysFromTheFileAreDefusedInMessages) {
   EXPECT_THAT(ParseConfig("\"\\u001b[31m\" = 1\n"),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("\\x1b"), Not(HasSubstr("\x1b")))));
-}
-
-TEST(ConfigTest, OtherAlphabetsBelongInQuotesAndComments) {
-  EXPECT_THAT(ParseConfig("\xEF\xBB\xBF# caf\xC3\xA9 \"\n[storage]\n"
-                          "data_dir = \"/srv/caf\xC3\xA9 \\\" # no comment\"\n"
-                          "storage_key = '/srv/\xC5\x85\\'\n"),
-              IsOk());
-  for (const char* text :
-       {"\xC5\x85", "\n[log]\nlevel \xC3\xA4 = 3", "a = '' \xC3\xA4",
-        "a = \"\"\"\n\"\"\" \xC3\xA4 \"", "a = '''x'''",
-        "a = \"\\\\\" \xC3\xA4", "a = '\\' \xC3\xA4"}) {
-    EXPECT_THAT(ParseConfig(text),
-                StatusIs(absl::StatusCode::kInvalidArgument,
-                         HasSubstr("not ASCII outside of quotes")))
-        << text;
-  }
 }
 
 TEST(ConfigTest, SizeIsBounded) {

@@ -1,0 +1,160 @@
+// --offline over a real store, init, and the operator's configuration.
+
+#include "consilium/base/bytes.h"
+#include "consilium/secure/random.h"
+#include "coordinator/store/store.h"
+#include "tests/support/temp_dir.h"
+#include "tests/unit/coordinator/cli/cli_harness.h"
+
+namespace consilium {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class OfflineTest : public CliTest {
+ protected:
+  OfflineTest() {
+    env_.connect = ConnectAdmin;
+    env_.random = SystemRandom();
+  }
+
+  void Init() {
+    ASSERT_EQ(Run({"init", dir_ / "cards", "--name", "cards", "--host",
+                   "fl.example.org", "--listen", "0.0.0.0:9000", "--sealing",
+                   "off", "--metrics-listen", "off", "--json"}),
+              0)
+        << err();
+  }
+  int Offline(std::vector<std::string> args) {
+    args.insert(args.begin(), {"--offline", dir_ / "cards"});
+    return Run(args);
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(OfflineTest, InitMakesAFederationAsAsked) {
+  Init();
+  EXPECT_EQ(Json()["federation"], "cards");
+  EXPECT_EQ(Json()["sealing"], false);
+  EXPECT_EQ(Json()["ca_fingerprint"].get<std::string>().size(), 64u);
+  ASSERT_OK_AND_ASSIGN(const std::string config,
+                       ReadWholeFile(env_.fs, dir_ / "cards/consilium.toml",
+                                     1 << 20));
+  EXPECT_THAT(config, AllOf(HasSubstr("\naddress = \"0.0.0.0:9000\""),
+                            HasSubstr("\nmode = \"off\""),
+                            HasSubstr("\nmetrics_address = \"\"")));
+  ASSERT_OK_AND_ASSIGN(
+      const OperatorConfig op,
+      LoadOperatorConfig(env_.fs, dir_ / "cards/operator/config.toml"));
+  EXPECT_EQ(op.coordinator, "fl.example.org:9000");
+  EXPECT_EQ(op.key, dir_ / "cards/operator/operator.key");
+  // Not over what is there.
+  EXPECT_EQ(Run({"init", dir_ / "cards", "--name", "cards"}), 1);
+  EXPECT_EQ(Run({"init", dir_ / "x", "--name", "cards", "--listen", "9000"}),
+            2);
+  EXPECT_FALSE(env_.fs->Exists(dir_ / "x"));
+}
+
+TEST_F(OfflineTest, EveryListAndShowVerbReadsTheStore) {
+  Init();
+  for (const std::vector<std::string>& verb :
+       std::vector<std::vector<std::string>>{{"status"},
+                                             {"federation", "show"},
+                                             {"institution", "list"},
+                                             {"round", "list"},
+                                             {"contribution", "list"},
+                                             {"version", "list"},
+                                             {"schedule", "show"},
+                                             {"cert", "status"},
+                                             {"db", "check"},
+                                             {"audit", "tail"},
+                                             {"audit", "verify"}}) {
+    EXPECT_EQ(Offline(verb), 0) << verb.front() << ": " << err();
+    std::vector<std::string> json = verb;
+    json.push_back("--json");
+    EXPECT_EQ(Offline(json), 0) << verb.front() << ": " << err();
+    EXPECT_TRUE(Json().is_object());
+  }
+  ASSERT_EQ(Offline({"audit", "tail", "--json"}), 0);
+  EXPECT_EQ(Json()["entries"][0]["action"], "federation.init");
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0);
+  EXPECT_EQ(Json()["certificates"][0]["role"], "operator");
+  EXPECT_EQ(Offline({"round", "show", "7"}), 1);
+  EXPECT_THAT(err(), HasSubstr("round list"));
+}
+
+TEST_F(OfflineTest, ChangesAreRefusedWithWhatToDo) {
+  Init();
+  EXPECT_EQ(Offline({"round", "start"}), 1);
+  EXPECT_THAT(err(), HasSubstr("needs a running coordinator"));
+}
+
+TEST_F(OfflineTest, ARunningCoordinatorIsNotReadBehindItsBack) {
+  Init();
+  StoreOptions options;
+  options.data_dir = dir_ / "cards/data";
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Store> store,
+                       Store::Open(options));
+  EXPECT_EQ(Offline({"status"}), 1);
+  EXPECT_THAT(err(), HasSubstr("stopped coordinator"));
+}
+
+TEST_F(OfflineTest, NoCoordinatorThere) {
+  EXPECT_EQ(Run({"--offline", dir_ / "none", "status"}), 1);
+  EXPECT_THAT(err(), HasSubstr("consilium.toml"));
+}
+
+TEST_F(OfflineTest, BackupAndRestore) {
+  Init();
+  ASSERT_EQ(Offline({"db", "backup", dir_ / "backup"}), 0) << err();
+  EXPECT_EQ(Offline({"db", "restore", dir_ / "backup"}), 1);
+  EXPECT_THAT(err(), HasSubstr("--force"));
+  ASSERT_EQ(Offline({"db", "restore", dir_ / "backup", "--force", "--json"}), 0)
+      << err();
+  EXPECT_EQ(Json()["rounds_cancelled"], 0);
+  EXPECT_TRUE(env_.fs->Exists(dir_ / "cards/data.before-restore"));
+  ASSERT_EQ(Offline({"db", "check", "--deep"}), 0) << out();
+  ASSERT_EQ(Offline({"audit", "tail", "--json"}), 0);
+  EXPECT_EQ(Json()["entries"][1]["action"], "db.restore");
+}
+
+TEST_F(OfflineTest, WithoutConfigurationItSaysWhereItLooked) {
+  variables_["HOME"] = dir_.path();
+  EXPECT_EQ(Run({"status"}), 3);
+  EXPECT_THAT(err(), HasSubstr(".config/consilium/config.toml"));
+  variables_["CONSILIUM_CONFIG"] = dir_ / "mine.toml";
+  EXPECT_EQ(Run({"status"}), 3);
+  EXPECT_THAT(err(), HasSubstr("mine.toml"));
+}
+
+TEST_F(OfflineTest, NobodyListeningIsAConnectionError) {
+  Init();
+  EXPECT_EQ(Run({"--config", dir_ / "cards/operator/config.toml",
+                 "--coordinator", "127.0.0.1:1", "status"}),
+            3);
+  EXPECT_THAT(err(), HasSubstr("cannot reach the coordinator at 127.0.0.1:1"));
+}
+
+TEST_F(OfflineTest, OperatorConfigMistakesAreNamed) {
+  const auto load = [&](std::string_view text) {
+    EXPECT_OK(WriteFileAtomic(env_.fs, dir_ / "c.toml", AsBytes(text)));
+    return LoadOperatorConfig(env_.fs, dir_ / "c.toml").status();
+  };
+  EXPECT_THAT(load("coordinator = "),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("not TOML")));
+  EXPECT_THAT(load("coordinater = \"x\""),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("line 1: \"coordinater\"")));
+  EXPECT_THAT(load("coordinator = \"h:1\"\ncertificate = 3"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("line 2: \"certificate\" must be text")));
+  EXPECT_THAT(load("coordinator = \"h:1\""),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("certificate is missing")));
+}
+
+}  // namespace
+}  // namespace consilium

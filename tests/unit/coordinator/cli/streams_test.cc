@@ -1,0 +1,182 @@
+// round watch, version export and import.
+
+#include <sstream>
+
+#include "consilium/base/bytes.h"
+#include "consilium/secure/sha256.h"
+#include "tests/support/temp_dir.h"
+#include "tests/unit/coordinator/cli/cli_harness.h"
+
+namespace consilium {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+v1::RoundInfo Snapshot(uint64_t round, const std::string& phase,
+                       double progress, const std::string& state = "training") {
+  v1::RoundInfo info;
+  info.set_round(round);
+  info.set_phase(phase);
+  info.set_waiting_for("waiting for bank-a");
+  info.set_terminal(phase == "promoted" || phase == "failed");
+  v1::MemberInfo& member = *info.add_members();
+  member.set_institution("bank-a");
+  member.set_state(state);
+  member.set_progress(progress);
+  return info;
+}
+
+class WatchTest : public CliTest {};
+
+TEST_F(WatchTest, PipedItPrintsALineForEachChange) {
+  fake_.snapshots = {
+      Snapshot(7, "collecting", 0.10), Snapshot(7, "collecting", 0.14),
+      Snapshot(7, "collecting", 0.19), Snapshot(7, "collecting", 0.21),
+      Snapshot(7, "collecting", 1, "committed"), Snapshot(7, "promoted", 1,
+                                                          "committed")};
+  EXPECT_EQ(Run({"round", "watch", "7"}), 0);
+  EXPECT_EQ(out(),
+            "00:00:00 round 7 bank-a: training 10 %\n"
+            "00:00:00 round 7 collecting: waiting for bank-a\n"
+            "00:00:00 round 7 bank-a: training 21 %\n"
+            "00:00:00 round 7 collecting: waiting for bank-a\n"
+            "00:00:00 round 7 bank-a: committed 100 %\n"
+            "00:00:00 round 7 collecting: waiting for bank-a\n"
+            "00:00:00 round 7 promoted\n");
+}
+
+TEST_F(WatchTest, WithoutANumberItTakesTheLiveRoundOrTheNext) {
+  fake_.snapshots = {Snapshot(6, "promoted", 1), Snapshot(7, "open", 0),
+                     Snapshot(7, "failed", 0)};
+  // Round 7 failed: the answer is bad.
+  EXPECT_EQ(Run({"round", "watch"}), 1);
+  EXPECT_THAT(out(), AllOf(HasSubstr("waiting for the next round"),
+                           HasSubstr("round 7 failed")));
+}
+
+TEST_F(WatchTest, JsonLinesEndWithATerminalEvent) {
+  fake_.snapshots = {Snapshot(7, "open", -1), Snapshot(7, "promoted", 1)};
+  EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 0);
+  std::istringstream lines(out());
+  std::string line;
+  std::vector<bool> terminal;
+  while (std::getline(lines, line)) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_EQ(json["event"], "round");
+    EXPECT_EQ(json["round"]["round"], 7);
+    terminal.push_back(json["terminal"].get<bool>());
+  }
+  EXPECT_THAT(terminal, ElementsAre(false, true));
+}
+
+TEST_F(WatchTest, ABrokenStreamEndsTheJsonLinesWithAnError) {
+  fake_.snapshots = {Snapshot(7, "open", -1)};
+  fake_.watch_end = absl::UnavailableError("gone");
+  EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 3);
+  const std::string text = out();
+  const auto last =
+      nlohmann::json::parse(text.substr(text.find('\n') + 1));
+  EXPECT_EQ(last["event"], "error");
+  EXPECT_EQ(last["terminal"], true);
+}
+
+TEST_F(WatchTest, OnATerminalItRedrawsInPlaceWithinTheWidth) {
+  env_.terminal = true;
+  env_.width = 40;
+  fake_.snapshots = {Snapshot(7, "open", 0.5), Snapshot(7, "promoted", 1)};
+  EXPECT_EQ(Run({"round", "watch", "7"}), 0);
+  EXPECT_THAT(out(), HasSubstr("\x1b[4A\x1b[J"));
+  std::istringstream lines(out());
+  std::string line;
+  while (std::getline(lines, line)) {
+    const size_t begin = line.rfind("\x1b[J");
+    const std::string shown =
+        begin == std::string::npos ? line : line.substr(begin + 3);
+    EXPECT_LE(DisplayWidth(shown), 40u);
+  }
+}
+
+class TransferTest : public CliTest {
+ protected:
+  void SetUp() override {
+    for (int i = 0; i < 5000; ++i) {
+      fake_.blob.push_back(static_cast<char>(i * 7));
+    }
+    v1::VersionInfo& version = fake_.Answer<v1::VersionInfo>("GetVersion");
+    const Sha256Digest digest = Sha256(fake_.blob);
+    version.mutable_version()->set_number(3);
+    version.mutable_version()->set_digest(std::string(AsChars(digest.bytes)));
+    version.mutable_version()->set_bytes(fake_.blob.size());
+    version.set_blob_present(true);
+    part_ = Cat(dir_ / "v3", ".", digest.Hex().substr(0, 16), ".part");
+  }
+  std::string Read(const std::string& path) {
+    const auto text = ReadWholeFile(env_.fs, path, 1 << 20);
+    return text.ok() ? *text : std::string(text.status().message());
+  }
+
+  TempDir dir_;
+  std::string part_;
+};
+
+TEST_F(TransferTest, ExportWritesTheVerifiedBytes) {
+  ASSERT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3", "--json"}),
+            0)
+      << err();
+  EXPECT_EQ(Read(dir_ / "v3"), fake_.blob);
+  EXPECT_FALSE(env_.fs->Exists(part_));
+  EXPECT_EQ(Json()["bytes"], fake_.blob.size());
+  EXPECT_EQ(Json()["digest"], Sha256(fake_.blob).Hex());
+  // Once there, it is not replaced by accident.
+  EXPECT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3"}), 1);
+  EXPECT_EQ(
+      Run({"version", "export", "3", "--output", dir_ / "v3", "--force"}), 0);
+}
+
+TEST_F(TransferTest, ACutDownloadIsResumedInTheSameRun) {
+  fake_.cut_after = 2500;
+  ASSERT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3"}), 0);
+  EXPECT_THAT(fake_.offsets, ElementsAre(0, 2500));
+  EXPECT_EQ(Read(dir_ / "v3"), fake_.blob);
+}
+
+TEST_F(TransferTest, ALaterRunContinuesThePart) {
+  ASSERT_OK(WriteFileAtomic(env_.fs, part_,
+                            AsBytes(fake_.blob.substr(0, 1234))));
+  ASSERT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3", "--json"}),
+            0);
+  EXPECT_THAT(fake_.offsets, ElementsAre(1234));
+  EXPECT_EQ(Json()["resumed_at"], 1234);
+  EXPECT_EQ(Read(dir_ / "v3"), fake_.blob);
+}
+
+TEST_F(TransferTest, WrongBytesAreNotKept) {
+  fake_.blob[17] ^= 1;
+  EXPECT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3"}), 1);
+  EXPECT_THAT(err(), HasSubstr("digest"));
+  EXPECT_FALSE(env_.fs->Exists(dir_ / "v3"));
+  EXPECT_FALSE(env_.fs->Exists(part_));
+}
+
+TEST_F(TransferTest, ImportSendsLayoutDigestAndAllBytes) {
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(fake_.blob)));
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "layout", AsBytes("the layout")));
+  ASSERT_EQ(Run({"version", "import", dir_ / "base", "--layout",
+                 dir_ / "layout", "--reason", "first"}),
+            0)
+      << err();
+  ASSERT_GE(fake_.chunks.size(), 2u);
+  EXPECT_EQ(fake_.chunks[0].layout_text(), "the layout");
+  EXPECT_EQ(fake_.chunks[0].reason(), "first");
+  EXPECT_EQ(fake_.chunks[0].total_bytes(), fake_.blob.size());
+  EXPECT_EQ(fake_.chunks[0].sha256(),
+            std::string(AsChars(Sha256(fake_.blob).bytes)));
+  std::string sent;
+  for (const v1::ImportVersionChunk& chunk : fake_.chunks) sent += chunk.data();
+  EXPECT_EQ(sent, fake_.blob);
+}
+
+}  // namespace
+}  // namespace consilium
