@@ -1,6 +1,7 @@
-// Property: whatever a configuration file holds, parsing it ends with an error
-// or with a configuration that is valid and that reads back from the text it
-// is written as.
+// Properties: whatever a configuration file holds, parsing it ends with an
+// error or with a configuration that is valid and that reads back from the text
+// it is written as; and what our reader accepts as TOML means the same to
+// toml++.
 
 #include <algorithm>
 #include <array>
@@ -8,15 +9,47 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <variant>
 
 #include "coordinator/app/config.h"
 #include "coordinator/app/config_table.h"
+#include "coordinator/app/toml_reader.h"
+
+#define TOML_EXCEPTIONS 0
+#define TOML_HEADER_ONLY 1
+#include "toml++/toml.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
 
+// Every value of ours, found by its path in the other parser's result.
+void Compare(const consilium::TomlDocument& ours, const toml::table& theirs) {
+  for (const consilium::TomlEntry& entry : ours.entries) {
+    const toml::node* node = &theirs;
+    for (const std::string& part : entry.path) {
+      node = node->is_table() ? node->as_table()->get(part) : nullptr;
+      if (node == nullptr) std::abort();
+    }
+    const bool same = std::visit(
+        [&](const auto& value) {
+          const auto other = node->value_exact<std::decay_t<decltype(value)>>();
+          // Not equal to itself: nan.
+          return other.has_value() && (*other == value || value != value);
+        },
+        entry.value);
+    if (!same) std::abort();
+  }
+}
+
 void Check(std::string_view text) {
+  const auto document = consilium::ReadToml(text);
+  if (document.ok()) {
+    const toml::parse_result theirs = toml::parse(text);
+    if (!theirs) std::abort();
+    Compare(*document, theirs.table());
+  }
   const auto config = consilium::ParseConfig(text);
   if (!config.ok()) {
     if (config.status().message().empty()) std::abort();
