@@ -140,6 +140,8 @@ absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
         return entry.status();
       }
       CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
+    } else if (options_.sync) {
+      ScheduleSync(*entry);  // the process that wrote it may not have come so far
     }
     found.push_back({name.round, std::move(entry)});
   }

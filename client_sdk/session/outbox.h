@@ -82,7 +82,7 @@ class Outbox {
   struct Options {
     std::string directory;
     bool sync = true;
-    absl::Duration sync_delay = absl::Seconds(2);
+    absl::Duration sync_delay = absl::Seconds(10);
   };
   // Makes the directory.
   static absl::StatusOr<std::unique_ptr<Outbox>> Create(

@@ -40,10 +40,10 @@ constexpr std::string_view kDefaults = R"(
 # give_up_after = "0"
 
 [storage]
-# Survive a loss of power, and not only of the process, during an upload:
-# sync the outbox when an upload takes longer than the delay.
+# Survive a loss of power, and not only of the process, during an upload: sync
+# the outbox when an upload takes longer than the delay.
 # outbox_sync = true
-# outbox_sync_delay = "2s"
+# outbox_sync_delay = "10s"
 # Version files to keep.
 # cached_versions = 2
 

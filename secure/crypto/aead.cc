@@ -2,6 +2,7 @@
 
 #include <openssl/core_names.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 

@@ -2,6 +2,8 @@
 
 #include <grpc/grpc_security.h>
 
+#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "consilium/base/mutex.h"
@@ -12,76 +14,12 @@
 namespace consilium {
 namespace {
 
-// What gRPC needs, with a number that changes when it does.
-struct ServerMaterial {
-  uint64_t generation = 0;
-  TlsIdentity identity;
-};
-
-class FileServerIdentity final : public ReloadableServerIdentity {
- public:
-  FileServerIdentity(Options options, TlsIdentity identity)
-      : options_(std::move(options)),
-        material_(std::make_shared<const ServerMaterial>(
-            ServerMaterial{1, std::move(identity)})),
-        checked_at_(options_.clock->Monotonic()) {}
-
-  absl::Status Reload() override {
-    const MutexLock lock(&mutex_);
-    return ReloadLocked();
-  }
-
-  CertificateInfo leaf() const override {
-    const MutexLock lock(&mutex_);
-    return material_->identity.leaf;
-  }
-
-  absl::Status last_check() const override {
-    const MutexLock lock(&mutex_);
-    return last_check_;
-  }
-
-  // For a handshake: looks at the files when the last look is long ago.
-  std::shared_ptr<const ServerMaterial> Current() {
-    const MutexLock lock(&mutex_);
-    if (options_.clock->Monotonic() - checked_at_ >= options_.check_interval) {
-      ReloadLocked().IgnoreError();  // told by last_check()
-    }
-    return material_;
-  }
-
- private:
-  absl::Status ReloadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    checked_at_ = options_.clock->Monotonic();
-    absl::StatusOr<TlsIdentity> loaded =
-        LoadTlsIdentity(options_.fs, options_.files, CertificateUse::kServer,
-                        options_.clock->Now());
-    last_check_ = loaded.status();
-    if (!loaded.ok()) return last_check_;
-    const TlsIdentity& now = material_->identity;
-    const bool changed = loaded->chain_pem != now.chain_pem ||
-                         loaded->root_pem != now.root_pem ||
-                         !(loaded->key_pem == now.key_pem);
-    if (changed) {
-      material_ = std::make_shared<const ServerMaterial>(
-          ServerMaterial{material_->generation + 1, *std::move(loaded)});
-    }
-    return absl::OkStatus();
-  }
-
-  const Options options_;
-  mutable Mutex mutex_;
-  std::shared_ptr<const ServerMaterial> material_ ABSL_GUARDED_BY(mutex_);
-  absl::Duration checked_at_ ABSL_GUARDED_BY(mutex_);
-  absl::Status last_check_ ABSL_GUARDED_BY(mutex_);
-};
-
 enum class Listener { kMutual, kEnrollment };
 
 // What one bound port asks its certificate of; gRPC owns it through the
 // credentials' destroy hook, since a port outlives the ServerCredentials.
 struct Fetcher {
-  std::shared_ptr<FileServerIdentity> identity;
+  std::shared_ptr<ReloadableServerIdentity> identity;
   Listener listener;
   Mutex mutex;
   uint64_t served ABSL_GUARDED_BY(mutex) = 0;
@@ -94,7 +32,7 @@ struct Fetcher {
 grpc_ssl_certificate_config_reload_status Fetcher::Fetch(
     void* self, grpc_ssl_server_certificate_config** config) {
   auto* const fetcher = static_cast<Fetcher*>(self);
-  const std::shared_ptr<const ServerMaterial> material =
+  const std::shared_ptr<const ReloadableServerIdentity::Material> material =
       fetcher->identity->Current();
   {
     const MutexLock lock(&fetcher->mutex);
@@ -124,7 +62,7 @@ grpc_ssl_certificate_config_reload_status Fetcher::Fetch(
 // asks before each handshake and keeps the old one instead.
 class FetchingServerCredentials final : public grpc::ServerCredentials {
  public:
-  FetchingServerCredentials(std::shared_ptr<FileServerIdentity> identity,
+  FetchingServerCredentials(std::shared_ptr<ReloadableServerIdentity> identity,
                             Listener listener)
       : identity_(std::move(identity)), listener_(listener) {}
 
@@ -160,19 +98,18 @@ class FetchingServerCredentials final : public grpc::ServerCredentials {
     return port;
   }
 
-  const std::shared_ptr<FileServerIdentity> identity_;
+  const std::shared_ptr<ReloadableServerIdentity> identity_;
   const Listener listener_;
 };
 
-std::shared_ptr<grpc::ServerCredentials> MakeFetching(
-    std::shared_ptr<ReloadableServerIdentity> identity, Listener listener) {
-  // Create() makes no other kind.
-  return std::make_shared<FetchingServerCredentials>(
-      std::static_pointer_cast<FileServerIdentity>(std::move(identity)),
-      listener);
-}
-
 }  // namespace
+
+ReloadableServerIdentity::ReloadableServerIdentity(Options options,
+                                                   TlsIdentity identity)
+    : options_(std::move(options)),
+      material_(
+          std::make_shared<const Material>(Material{1, std::move(identity)})),
+      checked_at_(options_.clock->Monotonic()) {}
 
 absl::StatusOr<std::shared_ptr<ReloadableServerIdentity>>
 ReloadableServerIdentity::Create(Options options) {
@@ -182,18 +119,61 @@ ReloadableServerIdentity::Create(Options options) {
       LoadTlsIdentity(options.fs, options.files, CertificateUse::kServer,
                       options.clock->Now()));
   return std::shared_ptr<ReloadableServerIdentity>(
-      std::make_shared<FileServerIdentity>(std::move(options),
-                                           std::move(identity)));
+      new ReloadableServerIdentity(std::move(options), std::move(identity)));
+}
+
+absl::Status ReloadableServerIdentity::Reload() {
+  const MutexLock lock(&mutex_);
+  return ReloadLocked();
+}
+
+absl::Status ReloadableServerIdentity::ReloadLocked() {
+  checked_at_ = options_.clock->Monotonic();
+  absl::StatusOr<TlsIdentity> loaded =
+      LoadTlsIdentity(options_.fs, options_.files, CertificateUse::kServer,
+                      options_.clock->Now());
+  last_check_ = loaded.status();
+  if (!loaded.ok()) return last_check_;
+  const TlsIdentity& now = material_->identity;
+  const bool changed = loaded->chain_pem != now.chain_pem ||
+                       loaded->root_pem != now.root_pem ||
+                       !(loaded->key_pem == now.key_pem);
+  if (changed) {
+    material_ = std::make_shared<const Material>(
+        Material{material_->generation + 1, *std::move(loaded)});
+  }
+  return absl::OkStatus();
+}
+
+CertificateInfo ReloadableServerIdentity::leaf() const {
+  const MutexLock lock(&mutex_);
+  return material_->identity.leaf;
+}
+
+absl::Status ReloadableServerIdentity::last_check() const {
+  const MutexLock lock(&mutex_);
+  return last_check_;
+}
+
+std::shared_ptr<const ReloadableServerIdentity::Material>
+ReloadableServerIdentity::Current() {
+  const MutexLock lock(&mutex_);
+  if (options_.clock->Monotonic() - checked_at_ >= options_.check_interval) {
+    ReloadLocked().IgnoreError();  // told by last_check()
+  }
+  return material_;
 }
 
 std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(
     std::shared_ptr<ReloadableServerIdentity> identity) {
-  return MakeFetching(std::move(identity), Listener::kMutual);
+  return std::make_shared<FetchingServerCredentials>(std::move(identity),
+                                                     Listener::kMutual);
 }
 
 std::shared_ptr<grpc::ServerCredentials> MakeEnrollmentServerCredentials(
     std::shared_ptr<ReloadableServerIdentity> identity) {
-  return MakeFetching(std::move(identity), Listener::kEnrollment);
+  return std::make_shared<FetchingServerCredentials>(std::move(identity),
+                                                     Listener::kEnrollment);
 }
 
 std::shared_ptr<grpc::ChannelCredentials> MakeClientCredentials(

@@ -50,11 +50,11 @@ struct ClientOptions {
   std::string server_name;
 
   // A process that is killed never loses its outbox. With outbox_sync it also
-  // survives a loss of power: an upload still unfinished after
-  // outbox_sync_delay is synced to disk in the background. Without it, a loss
+  // survives a loss of power, once an upload has lasted for outbox_sync_delay:
+  // then it is synced to disk in the background. Before, or without it, a loss
   // of power during an upload means training that round again.
   bool outbox_sync = true;
-  absl::Duration outbox_sync_delay = absl::Seconds(2);
+  absl::Duration outbox_sync_delay = absl::Seconds(10);
 
   // Version files kept on disk, least recently used dropped first; at least 1.
   int cached_versions = 2;

@@ -2,14 +2,17 @@
 #ifndef CONSILIUM_SECURE_GRPC_CREDENTIALS_H_
 #define CONSILIUM_SECURE_GRPC_CREDENTIALS_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "consilium/base/clock.h"
 #include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
 #include "consilium/secure/certificate.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/security/server_credentials.h"
@@ -33,16 +36,30 @@ class ReloadableServerIdentity {
   // Errors: those of LoadTlsIdentity.
   static absl::StatusOr<std::shared_ptr<ReloadableServerIdentity>> Create(
       Options options);
-  virtual ~ReloadableServerIdentity() = default;
 
   // Reads the files now. OK when they are unchanged, too.
-  virtual absl::Status Reload() = 0;
-  virtual CertificateInfo leaf() const = 0;
-  // Why the last automatic check failed; OK when it did not.
-  virtual absl::Status last_check() const = 0;
+  absl::Status Reload();
+  CertificateInfo leaf() const;
+  // Why the last look at the files failed; OK when it did not.
+  absl::Status last_check() const;
 
- protected:
-  ReloadableServerIdentity() = default;
+  // For the credentials below: what the next handshake presents, with a number
+  // that changes when it does.
+  struct Material {
+    uint64_t generation = 0;
+    TlsIdentity identity;
+  };
+  std::shared_ptr<const Material> Current();
+
+ private:
+  ReloadableServerIdentity(Options options, TlsIdentity identity);
+  absl::Status ReloadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Options options_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const Material> material_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration checked_at_ ABSL_GUARDED_BY(mutex_);  // monotonic
+  absl::Status last_check_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Mutual TLS: a handshake without a client certificate that leads to the root
