@@ -83,8 +83,7 @@ class Pump {
         total_(entry.chunks()),
         acked_(options.first_chunk) {}
 
-  absl::StatusOr<PumpOutcome> Run(const CancelToken& cancel,
-                                  uint64_t* acked) {
+  absl::StatusOr<PumpOutcome> Run(const CancelToken& cancel, uint64_t* acked) {
     std::thread writer([this] { Write(); });
     std::thread reader([this] { Read(); });
     absl::Status status;
@@ -147,22 +146,19 @@ class Pump {
   // Until chunk `index` fits the window and the queue. The first chunk in
   // flight always fits, however small the window.
   absl::Status AwaitRoom(uint64_t index, bool* ended) {
-    return Await(
-        [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-          *ended = ended_ || write_failed_;
-          const uint64_t in_flight =
-              entry_.OffsetOf(index) - entry_.OffsetOf(acked_);
-          return *ended || (sealed_.size() < kSealedAhead &&
-                            (in_flight == 0 ||
-                             in_flight + ChunkSize(index) <=
-                                 options_.window_bytes));
-        });
+    return Await([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      *ended = ended_ || write_failed_;
+      const uint64_t in_flight =
+          entry_.OffsetOf(index) - entry_.OffsetOf(acked_);
+      return *ended || (sealed_.size() < kSealedAhead &&
+                        (in_flight == 0 || in_flight + ChunkSize(index) <=
+                                               options_.window_bytes));
+    });
   }
 
   absl::Status AwaitEnd() {
-    return Await([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return ended_;
-    });
+    return Await([&]()
+                     ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_; });
   }
 
   // Watches for a stall meanwhile, and passes acknowledgements on.
@@ -180,8 +176,7 @@ class Pump {
         if (timed_out && moved == moved_) {
           return absl::DeadlineExceededError(
               Cat("nothing of the upload moved for ",
-                  FormatDuration(options_.stall_timeout),
-                  " (stall_timeout)"));
+                  FormatDuration(options_.stall_timeout), " (stall_timeout)"));
         }
         if (ready()) return absl::OkStatus();
         report = acked_;
@@ -239,9 +234,8 @@ class Pump {
       const uint64_t next = std::get<uint64_t>(**reply);
       if (next < acked_) continue;  // acknowledgements are cumulative
       if (next > total_) {
-        error = absl::InternalError(
-            Cat("the coordinator acknowledged ", next, " of ", total_,
-                " chunks"));
+        error = absl::InternalError(Cat("the coordinator acknowledged ", next,
+                                        " of ", total_, " chunks"));
         break;
       }
       acked_ = next;

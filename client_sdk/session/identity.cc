@@ -43,8 +43,8 @@ absl::StatusOr<InstitutionIdentity> LoadIdentity(FileSystem* fs,
                              PeerName::Parse(tls.leaf.subject_uri));
   if (identity.name.role != PeerRole::kInstitution) {
     return absl::InvalidArgumentError(
-        Cat(paths.tls.chain, " is the certificate of ",
-            tls.leaf.subject_uri, "; this needs an institution's"));
+        Cat(paths.tls.chain, " is the certificate of ", tls.leaf.subject_uri,
+            "; this needs an institution's"));
   }
   identity.leaf = std::move(tls.leaf);
   CONSILIUM_ASSIGN_OR_RETURN(identity.signing_key,
@@ -77,9 +77,9 @@ absl::Status StageRenewalChain(FileSystem* fs, const IdentityPaths& paths,
             StdView(made.status().message())));
   }
   if (made->leaf.subject_uri != expected.Uri()) {
-    return absl::UnauthenticatedError(
-        Cat("the renewed certificate is for ", Quoted(made->leaf.subject_uri),
-            ", not for ", expected.Uri()));
+    return absl::UnauthenticatedError(Cat("the renewed certificate is for ",
+                                          Quoted(made->leaf.subject_uri),
+                                          ", not for ", expected.Uri()));
   }
   return WriteFileAtomic(fs, paths.next_chain, AsBytes(chain_pem), 0644);
 }

@@ -37,11 +37,9 @@ struct EntryName {
     return Cat(round.round, "-", round.attempt, "-", sequence);
   }
   static std::optional<EntryName> Parse(std::string_view text) {
-    const std::vector<std::string> parts =
-        absl::StrSplit(AbslView(text), '-');
+    const std::vector<std::string> parts = absl::StrSplit(AbslView(text), '-');
     EntryName name;
-    if (parts.size() != 3 ||
-        !absl::SimpleAtoi(parts[0], &name.round.round) ||
+    if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &name.round.round) ||
         !absl::SimpleAtoi(parts[1], &name.round.attempt) ||
         !absl::SimpleAtoi(parts[2], &name.sequence) ||
         name.ToString() != text) {
@@ -109,11 +107,11 @@ absl::Status OutboxEntry::ReadFrame(size_t index,
                        out);
 }
 
-absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(
-    Options options, const SessionDeps& deps, EventSink* events) {
+absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(Options options,
+                                                       const SessionDeps& deps,
+                                                       EventSink* events) {
   CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(options.directory));
-  return std::unique_ptr<Outbox>(
-      new Outbox(std::move(options), deps, events));
+  return std::unique_ptr<Outbox>(new Outbox(std::move(options), deps, events));
 }
 
 absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
@@ -122,14 +120,13 @@ absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
   std::vector<Found> found;
   for (size_t i = 0; i < names.size(); ++i) {
     const EntryName& name = names[i];
-    const std::string directory =
-        JoinPath(options_.directory, name.ToString());
+    const std::string directory = JoinPath(options_.directory, name.ToString());
     // Without a record it was never complete. An older upload of the same
     // round was replaced just before the process ended.
-    const bool replaced = i + 1 < names.size() &&
-                          names[i + 1].round == name.round &&
-                          deps_.fs->Exists(MetaPath(JoinPath(
-                              options_.directory, names[i + 1].ToString())));
+    const bool replaced =
+        i + 1 < names.size() && names[i + 1].round == name.round &&
+        deps_.fs->Exists(
+            MetaPath(JoinPath(options_.directory, names[i + 1].ToString())));
     if (replaced || !deps_.fs->Exists(MetaPath(directory))) {
       CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
       continue;
@@ -141,7 +138,8 @@ absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
       }
       CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
     } else if (options_.sync) {
-      ScheduleSync(*entry);  // the process that wrote it may not have come so far
+      ScheduleSync(
+          *entry);  // the process that wrote it may not have come so far
     }
     found.push_back({name.round, std::move(entry)});
   }
@@ -153,8 +151,7 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Find(
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
                              ListEntries(deps_.fs, options_.directory));
   for (auto it = names.rbegin(); it != names.rend(); ++it) {
-    const std::string directory =
-        JoinPath(options_.directory, it->ToString());
+    const std::string directory = JoinPath(options_.directory, it->ToString());
     if (it->round != round || !deps_.fs->Exists(MetaPath(directory))) continue;
     auto entry = LoadEntry(directory);
     if (entry.ok() || entry.status().code() != absl::StatusCode::kDataLoss) {

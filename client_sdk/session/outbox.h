@@ -23,7 +23,7 @@ struct OutboxRecord {
   Manifest manifest;
   std::string federation;
   std::string institution;
-  std::vector<uint32_t> frame_bytes;  // by chunk, before sealing
+  std::vector<uint32_t> frame_bytes;      // by chunk, before sealing
   std::optional<ContentKey> content_key;  // unset: not sealed
 
   SealContext seal_context() const;
@@ -85,8 +85,9 @@ class Outbox {
     absl::Duration sync_delay = absl::Seconds(10);
   };
   // Makes the directory.
-  static absl::StatusOr<std::unique_ptr<Outbox>> Create(
-      Options options, const SessionDeps& deps, EventSink* events);
+  static absl::StatusOr<std::unique_ptr<Outbox>> Create(Options options,
+                                                        const SessionDeps& deps,
+                                                        EventSink* events);
 
   struct Found {
     RoundRef round;

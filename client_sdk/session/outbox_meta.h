@@ -30,8 +30,7 @@ inline constexpr int64_t kMaxOutboxMetaBytes = int64_t{64} << 20;
 SecretBytes EncodeOutboxMeta(const OutboxRecord& record);
 
 // Errors: DATA_LOSS  torn, wiped or damaged; UNIMPLEMENTED  another version.
-absl::StatusOr<OutboxRecord> DecodeOutboxMeta(
-    std::span<const std::byte> bytes);
+absl::StatusOr<OutboxRecord> DecodeOutboxMeta(std::span<const std::byte> bytes);
 
 }  // namespace consilium::client::internal
 

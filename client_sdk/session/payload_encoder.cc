@@ -36,8 +36,7 @@ class UpdateReader final : public DeltaReader {
                                  size_t count) override {
     return by_slot_[slot].subspan(static_cast<size_t>(first), count);
   }
-  absl::Status Read(size_t slot, int64_t first,
-                    std::span<float> out) override {
+  absl::Status Read(size_t slot, int64_t first, std::span<float> out) override {
     std::memcpy(out.data(), by_slot_[slot].data() + first, out.size_bytes());
     return absl::OkStatus();
   }
@@ -57,8 +56,7 @@ class SourceReader final : public DeltaReader {
   std::span<const float> InPlace(size_t, int64_t, size_t) override {
     return {};
   }
-  absl::Status Read(size_t slot, int64_t first,
-                    std::span<float> out) override {
+  absl::Status Read(size_t slot, int64_t first, std::span<float> out) override {
     return source_->fill(layout_->slots()[slot].name, first, out);
   }
 
@@ -68,8 +66,8 @@ class SourceReader final : public DeltaReader {
   const UpdateSource* const source_;
 };
 
-absl::Status CheckFinite(std::span<const float> values,
-                         const TensorSlot& slot, int64_t first) {
+absl::Status CheckFinite(std::span<const float> values, const TensorSlot& slot,
+                         int64_t first) {
   if (kernels::ScanStats(values).non_finite == 0) return absl::OkStatus();
   const auto bad = std::find_if(values.begin(), values.end(),
                                 [](float x) { return !std::isfinite(x); });
@@ -105,8 +103,8 @@ class FrameSink {
     payload_.elements = elements;
     payload_.digest = hasher_->Finish();
     if (*progress_) {
-      (*progress_)({TransferProgress::Phase::kEncode, payload_.bytes,
-                    payload_.bytes});
+      (*progress_)(
+          {TransferProgress::Phase::kEncode, payload_.bytes, payload_.bytes});
     }
     return std::move(payload_);
   }
@@ -254,19 +252,16 @@ absl::StatusOr<EncodedPayload> EncodePayload(
     const Layout& layout, const Codec& codec, DeltaReader& reader,
     std::span<const std::byte> metadata_frame, File& out,
     const ProgressCallback& progress, const CancelToken& cancel) {
-  const int64_t elements =
-      CoveredSpace(&layout, reader.coverage()).elements();
+  const int64_t elements = CoveredSpace(&layout, reader.coverage()).elements();
   const int64_t per_frame = codec.elements_per_frame();
-  const auto largest =
-      static_cast<size_t>(std::min(elements, per_frame));
+  const auto largest = static_cast<size_t>(std::min(elements, per_frame));
   FrameSink sink(&out, MaxPayloadBytes(codec, elements, metadata_frame.size()),
                  &progress);
   CONSILIUM_RETURN_IF_ERROR(sink.Add(metadata_frame));
 
   // Not zeroed: every byte that is read is written before.
   const auto scratch = std::make_unique_for_overwrite<float[]>(largest);
-  const size_t frame_bytes =
-      codec.MaxFrameBytes(static_cast<int64_t>(largest));
+  const size_t frame_bytes = codec.MaxFrameBytes(static_cast<int64_t>(largest));
   const auto frame = std::make_unique_for_overwrite<std::byte[]>(frame_bytes);
   CoveredWalk walk(&layout, &reader);
   for (int64_t first = 0; first < elements; first += per_frame) {

@@ -25,9 +25,9 @@ bool IsTransient(const absl::Status& status) {
 
 absl::Status ValidateRetryPolicy(const RetryPolicy& policy) {
   if (policy.initial <= absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        Cat("retry.initial is ", FormatDuration(policy.initial),
-            "; it must be above zero"));
+    return absl::InvalidArgumentError(Cat("retry.initial is ",
+                                          FormatDuration(policy.initial),
+                                          "; it must be above zero"));
   }
   if (policy.cap < policy.initial) {
     return absl::InvalidArgumentError(
@@ -36,9 +36,8 @@ absl::Status ValidateRetryPolicy(const RetryPolicy& policy) {
             FormatDuration(policy.initial)));
   }
   if (!(policy.multiplier >= 1.0)) {
-    return absl::InvalidArgumentError(Cat("retry.multiplier is ",
-                                          policy.multiplier,
-                                          "; it must be at least 1"));
+    return absl::InvalidArgumentError(Cat(
+        "retry.multiplier is ", policy.multiplier, "; it must be at least 1"));
   }
   if (policy.give_up_after < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
@@ -54,19 +53,16 @@ Retrier::Retrier(const RetryPolicy& policy, const SessionDeps& deps,
       events_(events),
       round_(round),
       cancel_(std::move(cancel)),
-      backoff_({policy.initial, policy.cap, policy.multiplier},
-               deps.random) {}
+      backoff_({policy.initial, policy.cap, policy.multiplier}, deps.random) {}
 
-absl::Status Retrier::Failed(const absl::Status& error,
-                             std::string_view what,
+absl::Status Retrier::Failed(const absl::Status& error, std::string_view what,
                              absl::Duration at_most) {
   if (cancel_.cancelled()) return cancel_.status();
   if (!IsTransient(error)) return error;
   return Wait(absl::ZeroDuration(), at_most, error, what);
 }
 
-absl::Status Retrier::Refused(absl::Duration hint,
-                              const absl::Status& as_error,
+absl::Status Retrier::Refused(absl::Duration hint, const absl::Status& as_error,
                               std::string_view what) {
   if (cancel_.cancelled()) return cancel_.status();
   return Wait(std::min(hint, policy_.cap), absl::InfiniteDuration(), as_error,
@@ -83,13 +79,12 @@ absl::Status Retrier::Wait(absl::Duration at_least, absl::Duration at_most,
   const absl::Duration now = deps_.clock->Monotonic();
   if (!since_.has_value()) since_ = now;
   const absl::Duration failing = now - *since_;
-  absl::Duration wait =
-      std::min(at_most, std::max(at_least, backoff_.Next()));
+  absl::Duration wait = std::min(at_most, std::max(at_least, backoff_.Next()));
   if (policy_.give_up_after > absl::ZeroDuration()) {
     if (failing >= policy_.give_up_after) {
-      return Annotate(error, Cat(what, ": gave up after ",
-                                 FormatDuration(failing),
-                                 " (retry.give_up_after)"));
+      return Annotate(error,
+                      Cat(what, ": gave up after ", FormatDuration(failing),
+                          " (retry.give_up_after)"));
     }
     wait = std::min(wait, policy_.give_up_after - failing);
   }

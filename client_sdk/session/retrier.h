@@ -32,8 +32,8 @@ absl::Status ValidateRetryPolicy(const RetryPolicy& policy);
 class Retrier {
  public:
   // `policy` is valid; `deps` and `events` outlive this.
-  Retrier(const RetryPolicy& policy, const SessionDeps& deps,
-          EventSink* events, uint64_t round, CancelToken cancel);
+  Retrier(const RetryPolicy& policy, const SessionDeps& deps, EventSink* events,
+          uint64_t round, CancelToken cancel);
 
   // After a failed attempt: OK once it is time for the next one, else what
   // the call returns: the error when it is permanent or has lasted for

@@ -46,9 +46,9 @@ absl::Status ValidateOptions(const ClientOptions& options) {
     return absl::InvalidArgumentError("outbox_sync_delay is negative");
   }
   if (options.cached_versions < 1) {
-    return absl::InvalidArgumentError(
-        Cat("cached_versions is ", options.cached_versions,
-            "; at least 1 is needed"));
+    return absl::InvalidArgumentError(Cat("cached_versions is ",
+                                          options.cached_versions,
+                                          "; at least 1 is needed"));
   }
   return absl::OkStatus();
 }
@@ -75,9 +75,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
     Parts parts, const CancelToken& cancel) {
   std::unique_ptr<Session> self(new Session(std::move(parts)));
   CONSILIUM_RETURN_IF_ERROR(self->deps_.fs->MakeDirs(self->state_dir_));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      self->lock_,
-      self->deps_.fs->LockFile(JoinPath(self->state_dir_, "lock")));
+  CONSILIUM_ASSIGN_OR_RETURN(self->lock_, self->deps_.fs->LockFile(JoinPath(
+                                              self->state_dir_, "lock")));
   const auto greet = [session = self.get()](const CancelToken& token) {
     return session->Greet(token);
   };
@@ -94,17 +93,16 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
                             .cached_versions = options.cached_versions,
                             .retry = options.retry,
                             .stall_timeout = options.stall_timeout},
-                           self->deps_, &self->events_,
-                           self->transport_.get(), greet));
+                           self->deps_, &self->events_, self->transport_.get(),
+                           greet));
   self->uploader_ = std::make_unique<Uploader>(
       Uploader::Options{.retry = options.retry,
                         .control_timeout = options.control_timeout,
                         .stall_timeout = options.stall_timeout},
       self->deps_, &self->events_, self->transport_.get(), &self->trust_,
       greet);
-  CONSILIUM_RETURN_IF_ERROR(
-      self->Retried("greeting", 0, cancel,
-                    [&] { return self->Greet(cancel); }));
+  CONSILIUM_RETURN_IF_ERROR(self->Retried("greeting", 0, cancel,
+                                          [&] { return self->Greet(cancel); }));
   Sha256Digest digest;
   {
     MutexLock lock(&self->mutex_);
@@ -198,9 +196,9 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
   const CancelToken cancel = either.token();
   const absl::Duration end = deps_.clock->Monotonic() + max_wait;
   Retrier retrier = MakeRetrier(0, cancel);
-  Backoff too_soon({options_.retry.initial, options_.retry.cap,
-                    options_.retry.multiplier},
-                   deps_.random);
+  Backoff too_soon(
+      {options_.retry.initial, options_.retry.cap, options_.retry.multiplier},
+      deps_.random);
   {
     MutexLock lock(&mutex_);
     retrier.set_failing_since(no_work_answer_since_);
@@ -249,13 +247,12 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
     const absl::Duration left = end - deps_.clock->Monotonic();
     if (IsTransient(status) && !cancel.cancelled() &&
         left <= absl::ZeroDuration() && retrier.failing()) {
-      idle.reason = Cat("the coordinator does not answer: ",
-                        StdView(status.message()));
+      idle.reason =
+          Cat("the coordinator does not answer: ", StdView(status.message()));
       return Work(std::move(idle));
     }
-    CONSILIUM_RETURN_IF_ERROR(
-        retrier.Failed(status, "waiting for work",
-                       std::max(left, absl::ZeroDuration())));
+    CONSILIUM_RETURN_IF_ERROR(retrier.Failed(
+        status, "waiting for work", std::max(left, absl::ZeroDuration())));
     MutexLock lock(&mutex_);
     no_work_answer_since_ = retrier.failing_since();
   }
@@ -336,8 +333,7 @@ absl::StatusOr<bool> Session::ReportProgress(const TrainTask& task,
 }
 
 absl::Status Session::Decline(const RoundRef& round, std::string_view reason,
-                              bool evaluation,
-                              const CancelToken& user_cancel) {
+                              bool evaluation, const CancelToken& user_cancel) {
   const EitherCancel either(user_cancel, stop_.token());
   return Retried("decline", round.round, either.token(), [&] {
     return transport_
@@ -387,8 +383,8 @@ absl::Status Session::Renew(const CancelToken& user_cancel) {
             chain, transport_->RenewCertificate(csr, Control(cancel)));
         return absl::OkStatus();
       }));
-  CONSILIUM_RETURN_IF_ERROR(StageRenewalChain(deps_.fs, paths, chain, name_,
-                                              deps_.clock->Now()));
+  CONSILIUM_RETURN_IF_ERROR(
+      StageRenewalChain(deps_.fs, paths, chain, name_, deps_.clock->Now()));
   CONSILIUM_RETURN_IF_ERROR(FinishRenewal(deps_.fs, paths));
   CONSILIUM_RETURN_IF_ERROR(transport_->Reconnect());
   return Retried("greeting", 0, cancel, [&] { return Greet(cancel); });

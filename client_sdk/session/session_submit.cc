@@ -95,13 +95,11 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Session::Encode(
     const CancelToken& cancel) {
   const RoundStatement& statement = task.terms->statement;
   CONSILIUM_ASSIGN_OR_RETURN(const Codec* codec, ChooseCodec(statement));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      ContributionMetadata metadata,
-      MetadataOf(layout, reader.coverage(), report));
+  CONSILIUM_ASSIGN_OR_RETURN(ContributionMetadata metadata,
+                             MetadataOf(layout, reader.coverage(), report));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::byte> metadata_frame,
                              EncodeMetadataFrame(std::move(metadata)));
-  const int64_t elements =
-      CoveredSpace(&layout, reader.coverage()).elements();
+  const int64_t elements = CoveredSpace(&layout, reader.coverage()).elements();
   const uint64_t bytes =
       MaxPayloadBytes(*codec, elements, metadata_frame.size());
   if (task.max_update_bytes > 0 && bytes > task.max_update_bytes) {
@@ -171,15 +169,14 @@ absl::StatusOr<std::vector<ResumedUpload>> Session::ResumePending(
     result.round = found.round.round;
     result.attempt = found.round.attempt;
     if (!found.entry.ok()) {
-      result.outcome = ResumedUpload::Discarded{
-          std::string(found.entry.status().message())};
+      result.outcome =
+          ResumedUpload::Discarded{std::string(found.entry.status().message())};
     } else {
       const OutboxRecord& record = (*found.entry)->record();
       if (record.federation != trust_.federation ||
           record.institution != trust_.institution) {
-        result.outcome = ResumedUpload::Discarded{
-            Cat("it belongs to ", record.institution, " of ",
-                record.federation)};
+        result.outcome = ResumedUpload::Discarded{Cat(
+            "it belongs to ", record.institution, " of ", record.federation)};
         CONSILIUM_RETURN_IF_ERROR(outbox_->Wipe(**found.entry));
       } else {
         CONSILIUM_ASSIGN_OR_RETURN(

@@ -13,8 +13,8 @@ namespace {
 absl::Status Mismatch(std::string_view statement, std::string_view field,
                       std::string_view got, std::string_view want) {
   return absl::UnauthenticatedError(
-      Cat("the coordinator's ", statement, " is for ", field, " ",
-          Quoted(got), "; this institution expects ", Quoted(want)));
+      Cat("the coordinator's ", statement, " is for ", field, " ", Quoted(got),
+          "; this institution expects ", Quoted(want)));
 }
 
 absl::Status CheckRound(std::string_view statement, const RoundRef& got,
@@ -79,11 +79,9 @@ absl::StatusOr<Receipt> VerifiedReceipt(const Trust& trust,
     return Mismatch("receipt", "federation", s.federation, trust.federation);
   }
   if (s.institution != trust.institution) {
-    return Mismatch("receipt", "institution", s.institution,
-                    trust.institution);
+    return Mismatch("receipt", "institution", s.institution, trust.institution);
   }
-  CONSILIUM_RETURN_IF_ERROR(
-      CheckRound("receipt", {s.round, s.attempt}, round));
+  CONSILIUM_RETURN_IF_ERROR(CheckRound("receipt", {s.round, s.attempt}, round));
   Receipt out;
   out.federation = s.federation;
   out.round = s.round;
@@ -100,8 +98,8 @@ absl::StatusOr<Receipt> VerifiedReceipt(const Trust& trust,
 absl::StatusOr<Receipt> VerifiedReceipt(const Trust& trust,
                                         const Manifest& manifest,
                                         const SignedReceipt& receipt) {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      Receipt out, VerifiedReceipt(trust, manifest.round, receipt));
+  CONSILIUM_ASSIGN_OR_RETURN(Receipt out,
+                             VerifiedReceipt(trust, manifest.round, receipt));
   const ReceiptStatement& s = receipt.statement;
   if (s.upload_id == manifest.upload_id &&
       (s.payload_digest != manifest.payload_digest ||

@@ -35,8 +35,7 @@ void TimerThread::Work() {
           wake_.Wait(&mutex_);
           continue;
         }
-        const absl::Duration wait =
-            due_.begin()->first - clock_->Monotonic();
+        const absl::Duration wait = due_.begin()->first - clock_->Monotonic();
         if (wait <= absl::ZeroDuration()) break;
         wake_.WaitFor(&mutex_, wait);
       }

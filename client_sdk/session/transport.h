@@ -28,7 +28,6 @@
 // nothing.
 namespace consilium::client::internal {
 
-
 // `timeout` bounds the whole call; infinite for streams, whose progress the
 // session watches.
 struct CallContext {

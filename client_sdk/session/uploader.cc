@@ -74,10 +74,9 @@ absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
       if (cancel.cancelled()) return cancel.status();
       // A precondition or a place that does not fit comes of a coordinator
       // that has lost sight of the upload: admission sets it right.
-      const bool odd =
-          status.code() == absl::StatusCode::kFailedPrecondition ||
-          status.code() == absl::StatusCode::kOutOfRange ||
-          status.code() == absl::StatusCode::kNotFound;
+      const bool odd = status.code() == absl::StatusCode::kFailedPrecondition ||
+                       status.code() == absl::StatusCode::kOutOfRange ||
+                       status.code() == absl::StatusCode::kNotFound;
       if (odd && ++odd_answers < kPatience) {
         status = absl::UnavailableError(status.message());
       }
@@ -127,8 +126,8 @@ absl::StatusOr<SubmitOutcome> Uploader::Attempt(
                   Cat("upload resumes at chunk ", accepted.next_chunk, " of ",
                       entry.chunks()));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      PumpOutcome pumped, Stream(entry, accepted, progress, cancel, moved));
+  CONSILIUM_ASSIGN_OR_RETURN(PumpOutcome pumped,
+                             Stream(entry, accepted, progress, cancel, moved));
   if (auto* refused = std::get_if<Refused>(&pumped)) {
     return SubmitOutcome(std::move(*refused));
   }
@@ -158,14 +157,14 @@ absl::StatusOr<PumpOutcome> Uploader::Stream(const OutboxEntry& entry,
         sealer, ChunkSealer::Create(*record.content_key, record.seal_context(),
                                     entry.chunks()));
   }
-  const uint32_t largest = *std::max_element(record.frame_bytes.begin(),
-                                             record.frame_bytes.end());
+  const uint32_t largest =
+      *std::max_element(record.frame_bytes.begin(), record.frame_bytes.end());
   ChunkPool pool(largest + kAeadTagBytes);
 
   PumpOptions options;
   options.first_chunk = accepted.next_chunk;
-  options.window_bytes = accepted.window_bytes > 0 ? accepted.window_bytes
-                                                   : kDefaultWindowBytes;
+  options.window_bytes =
+      accepted.window_bytes > 0 ? accepted.window_bytes : kDefaultWindowBytes;
   options.stall_timeout = options_.stall_timeout;
   absl::Duration reported = -absl::InfiniteDuration();
   if (progress) {
@@ -180,9 +179,8 @@ absl::StatusOr<PumpOutcome> Uploader::Stream(const OutboxEntry& entry,
   const std::unique_ptr<UploadStream> stream =
       transport_->OpenUpload(entry.manifest().upload_id);
   uint64_t acked = accepted.next_chunk;
-  auto outcome =
-      PumpChunks(entry, sealer.has_value() ? &*sealer : nullptr, pool, *stream,
-                 options, cancel, &acked);
+  auto outcome = PumpChunks(entry, sealer.has_value() ? &*sealer : nullptr,
+                            pool, *stream, options, cancel, &acked);
   *moved = acked > accepted.next_chunk;
   return outcome;
 }

@@ -46,8 +46,7 @@ class Uploader {
   // One attempt. Unset: the coordinator said to come back later.
   absl::StatusOr<SubmitOutcome> Attempt(const OutboxEntry& entry,
                                         const ProgressCallback& progress,
-                                        const CancelToken& cancel,
-                                        bool* moved);
+                                        const CancelToken& cancel, bool* moved);
   absl::StatusOr<PumpOutcome> Stream(const OutboxEntry& entry,
                                      const UploadAccepted& accepted,
                                      const ProgressCallback& progress,

@@ -37,8 +37,8 @@ absl::Status HashPrefix(File& file, uint64_t bytes, Hasher& hasher) {
 
 absl::Status WrongDigest(std::string_view what, const Sha256Digest& got,
                          const Sha256Digest& want) {
-  return absl::DataLossError(Cat(what, " has digest ", got.Hex(),
-                                 "; announced was ", want.Hex()));
+  return absl::DataLossError(
+      Cat(what, " has digest ", got.Hex(), "; announced was ", want.Hex()));
 }
 
 }  // namespace
@@ -46,9 +46,8 @@ absl::Status WrongDigest(std::string_view what, const Sha256Digest& got,
 absl::StatusOr<std::unique_ptr<VersionCache>> VersionCache::Create(
     Options options, const SessionDeps& deps, EventSink* events,
     Transport* transport, Greet greet) {
-  std::unique_ptr<VersionCache> cache(
-      new VersionCache(std::move(options), deps, events, transport,
-                       std::move(greet)));
+  std::unique_ptr<VersionCache> cache(new VersionCache(
+      std::move(options), deps, events, transport, std::move(greet)));
   CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(cache->versions_dir_));
   CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(cache->layouts_dir_));
   // The order of use of an earlier process, from the times of its files.
@@ -68,8 +67,7 @@ absl::StatusOr<std::unique_ptr<VersionCache>> VersionCache::Create(
 }
 
 VersionCache::VersionCache(Options options, const SessionDeps& deps,
-                           EventSink* events, Transport* transport,
-                           Greet greet)
+                           EventSink* events, Transport* transport, Greet greet)
     : options_(std::move(options)),
       deps_(deps),
       events_(events),
@@ -139,9 +137,8 @@ absl::Status VersionCache::Fetch(const Version& version,
   for (bool resumed = deps_.fs->Exists(path);; resumed = false) {
     CONSILIUM_ASSIGN_OR_RETURN(
         std::unique_ptr<File> part,
-        deps_.fs->Open(path, {.write = true,
-                              .create = true,
-                              .truncate = !resumed}));
+        deps_.fs->Open(path,
+                       {.write = true, .create = true, .truncate = !resumed}));
     CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, part->Size());
     uint64_t done = static_cast<uint64_t>(size);
     if (done > version.bytes) {
@@ -188,10 +185,10 @@ absl::Status VersionCache::FetchRest(const Version& version, File& part,
                           std::span<const std::byte> bytes) {
       if (total != version.bytes || offset != *done ||
           bytes.size() > version.bytes - *done) {
-        local = absl::DataLossError(
-            Cat("version ", version.number, ": got ", bytes.size(),
-                " bytes at ", offset, " of ", total, "; expected was byte ",
-                *done, " of ", version.bytes));
+        local = absl::DataLossError(Cat("version ", version.number, ": got ",
+                                        bytes.size(), " bytes at ", offset,
+                                        " of ", total, "; expected was byte ",
+                                        *done, " of ", version.bytes));
         return local;
       }
       hasher.Update(bytes);
@@ -210,9 +207,8 @@ absl::Status VersionCache::FetchRest(const Version& version, File& part,
     absl::Status status;
     if (retrier.failing()) status = greet_(cancel);
     if (status.ok()) {
-      status = CallDownload({DownloadCall::What::kVersion, version.digest,
-                             *done},
-                            sink, cancel);
+      status = CallDownload(
+          {DownloadCall::What::kVersion, version.digest, *done}, sink, cancel);
     }
     CONSILIUM_RETURN_IF_ERROR(local);
     if (*done == version.bytes) break;
@@ -252,11 +248,10 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
     const Sha256Digest& digest, uint64_t bytes, const CancelToken& cancel) {
   const LayoutLimits limits;
   if (bytes > static_cast<uint64_t>(limits.max_text_bytes)) {
-    return absl::FailedPreconditionError(
-        Cat("the layout has ", FormatBytes(bytes),
-            "; this build reads at most ",
-            FormatBytes(static_cast<uint64_t>(limits.max_text_bytes)),
-            " (layout.max_text_bytes)"));
+    return absl::FailedPreconditionError(Cat(
+        "the layout has ", FormatBytes(bytes), "; this build reads at most ",
+        FormatBytes(static_cast<uint64_t>(limits.max_text_bytes)),
+        " (layout.max_text_bytes)"));
   }
   const std::string path = JoinPath(layouts_dir_, digest.Hex() + ".txt");
   std::string text;
@@ -292,8 +287,7 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
     if (const Sha256Digest got = Sha256(text); got != digest) {
       return WrongDigest("the layout", got, digest);
     }
-    CONSILIUM_RETURN_IF_ERROR(
-        WriteFileAtomic(deps_.fs, path, AsBytes(text)));
+    CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(deps_.fs, path, AsBytes(text)));
   }
   auto layout = Layout::Parse(text, limits);
   if (!layout.ok()) {

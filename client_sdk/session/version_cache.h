@@ -85,8 +85,8 @@ class VersionCache {
   const Greet greet_;
   const std::string versions_dir_;
   const std::string layouts_dir_;
-  std::set<Sha256Digest> verified_;    // by this process
-  std::vector<Sha256Digest> recent_;   // most recently used last
+  std::set<Sha256Digest> verified_;   // by this process
+  std::vector<Sha256Digest> recent_;  // most recently used last
 };
 
 }  // namespace consilium::client::internal

@@ -76,10 +76,9 @@ constexpr std::string_view kDefaults = R"(
 std::string ClientConfigText(std::string_view federation,
                              std::string_view institution,
                              std::string_view service_address) {
-  return Cat("# consilium-client: institution ", institution,
-             " of federation ", federation, ".\n\n",
-             "# host:port of the coordinator.\n", "coordinator = \"",
-             service_address, "\"\n", kDefaults);
+  return Cat("# consilium-client: institution ", institution, " of federation ",
+             federation, ".\n\n", "# host:port of the coordinator.\n",
+             "coordinator = \"", service_address, "\"\n", kDefaults);
 }
 
 }  // namespace consilium::client::internal

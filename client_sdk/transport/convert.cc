@@ -20,8 +20,7 @@ absl::Status Malformed(std::string_view message, const absl::Status& why) {
 }
 
 absl::Duration MillisOf(uint64_t millis) {
-  return absl::Milliseconds(
-      static_cast<int64_t>(std::min(millis, kMaxMillis)));
+  return absl::Milliseconds(static_cast<int64_t>(std::min(millis, kMaxMillis)));
 }
 
 std::string TextOf(const std::string& text) {
@@ -127,8 +126,8 @@ void ToProto(const Manifest& manifest, v1::UploadManifest* out) {
   out->set_payload_sha256(BytesOf(manifest.payload_digest));
   out->set_sealed(manifest.wrapped_key.has_value());
   if (manifest.wrapped_key.has_value()) {
-    out->mutable_wrapped_key()->set_ephemeral_public(std::string(
-        AsChars(manifest.wrapped_key->ephemeral_public.bytes)));
+    out->mutable_wrapped_key()->set_ephemeral_public(
+        std::string(AsChars(manifest.wrapped_key->ephemeral_public.bytes)));
     out->mutable_wrapped_key()->set_ciphertext(
         std::string(AsChars(manifest.wrapped_key->ciphertext)));
   }

@@ -109,9 +109,9 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
   if (!root.ok() || *root != fingerprint) {
     return Wrong("its root CA is not the pinned one");
   }
-  const auto identity = MakeTlsIdentity(
-      response.root_ca_pem(), response.certificate_chain_pem(),
-      key_pem.Clone(), CertificateUse::kClient, now);
+  const auto identity =
+      MakeTlsIdentity(response.root_ca_pem(), response.certificate_chain_pem(),
+                      key_pem.Clone(), CertificateUse::kClient, now);
   if (!identity.ok()) return Wrong(StdView(identity.status().message()));
   const auto name = PeerName::Parse(identity->leaf.subject_uri);
   if (!name.ok() || name->Uri() != response.uri() ||
@@ -157,12 +157,10 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes key_pem, key.ToPem());
   CONSILIUM_ASSIGN_OR_RETURN(const std::string csr,
                              CreateCertificateRequest(key, "institution"));
+  CONSILIUM_ASSIGN_OR_RETURN(const v1::EnrollResponse response,
+                             Call(options, request, root_pem, csr, cancel));
   CONSILIUM_ASSIGN_OR_RETURN(
-      const v1::EnrollResponse response,
-      Call(options, request, root_pem, csr, cancel));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const auto issued,
-      Verify(response, request.fingerprint, key_pem, now));
+      const auto issued, Verify(response, request.fingerprint, key_pem, now));
   const auto& [name, leaf] = issued;
   auto signing_key =
       VerifyKey::FromBytes(std::string_view(response.signing_public_key()));
@@ -178,8 +176,7 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;
-  enrollment.config_path =
-      JoinPath(options.directory, "consilium-client.toml");
+  enrollment.config_path = JoinPath(options.directory, "consilium-client.toml");
   CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
       fs, paths.tls.root, AsBytes(response.root_ca_pem()), 0644));
   CONSILIUM_RETURN_IF_ERROR(
@@ -187,8 +184,8 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   if (!fs->Exists(enrollment.config_path)) {
     const std::string config = internal::ClientConfigText(
         name.federation, name.name, response.service_address());
-    CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(fs, enrollment.config_path,
-                                              AsBytes(config), 0644));
+    CONSILIUM_RETURN_IF_ERROR(
+        WriteFileAtomic(fs, enrollment.config_path, AsBytes(config), 0644));
   }
   // Last: with the certificate the identity is there.
   CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(

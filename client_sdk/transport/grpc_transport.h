@@ -46,8 +46,8 @@ class GrpcTransport final : public Transport {
   absl::StatusOr<std::optional<Refused>> Decline(
       const RoundRef& round, std::string_view reason, bool evaluation,
       const CallContext& context) override;
-  absl::StatusOr<BeginOutcome> BeginUpload(
-      const Manifest& manifest, const CallContext& context) override;
+  absl::StatusOr<BeginOutcome> BeginUpload(const Manifest& manifest,
+                                           const CallContext& context) override;
   absl::StatusOr<CommitOutcome> CommitUpload(
       const std::string& upload_id, const Sha256Digest& payload_digest,
       const CallContext& context) override;

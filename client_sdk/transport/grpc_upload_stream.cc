@@ -58,8 +58,8 @@ GrpcUploadStream::GrpcUploadStream(std::shared_ptr<grpc::Channel> channel,
   const grpc::internal::RpcMethod method(
       kMethod, grpc::internal::RpcMethod::BIDI_STREAMING, channel_);
   stream_.reset(grpc::internal::ClientReaderWriterFactory<
-                grpc::ByteBuffer,
-                v1::UploadReply>::Create(channel_.get(), method, &context_));
+                grpc::ByteBuffer, v1::UploadReply>::Create(channel_.get(),
+                                                           method, &context_));
 }
 
 GrpcUploadStream::~GrpcUploadStream() {

@@ -48,6 +48,7 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   o.connected_for = c.limits.connected_for;
   o.token_lifetime = c.enrollment.token_lifetime;
   o.institution_lifetime = c.certificates.institution_lifetime;
+  o.operator_lifetime = c.certificates.operator_lifetime;
   o.renew_before = c.certificates.renew_before;
   o.failure_pause = c.failure_pause;
   o.retention.spool_retention = c.storage.spool_retention;
@@ -224,7 +225,6 @@ class Server final : public CoordinatorServer {
     enrollment_service_ =
         std::make_unique<EnrollmentServiceImpl>(deps, root_pem_);
     AdminServiceOptions admin;
-    admin.operator_lifetime = config_.certificates.operator_lifetime;
     admin.server_lifetime = config_.certificates.server_lifetime;
     admin.renew_before = config_.certificates.renew_before;
     admin.server_certificate = config_.tls.server_certificate;

@@ -74,9 +74,8 @@ absl::Status RenewOwn(Cli& cli) {
       const v1::RenewCertificateResponse response,
       cli.Call(&AdminApi::RenewOperatorCertificate, request));
   CONSILIUM_ASSIGN_OR_RETURN(SecretBytes key_pem, key.ToPem());
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::string root,
-      ReadWholeFile(fs, config.ca, int64_t{64} << 10));
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string root,
+                             ReadWholeFile(fs, config.ca, int64_t{64} << 10));
   CONSILIUM_ASSIGN_OR_RETURN(
       const TlsIdentity identity,
       MakeTlsIdentity(root, response.certificate_chain_pem(),
@@ -95,8 +94,9 @@ absl::Status RenewOwn(Cli& cli) {
 void AddCertificateCommands(CommandGroup root, Cli& cli) {
   CommandGroup group = root.Group("cert", "Certificates");
   const auto all = std::make_shared<bool>(false);
-  group.Verb("status", "Certificates and when they end",
-             "consilium cert status --all")
+  group
+      .Verb("status", "Certificates and when they end",
+            "consilium cert status --all")
       .Flag("--all", all.get(), "also expired and revoked ones")
       .Action(cli, [&cli, all] { return Status(cli, *all); });
 

@@ -40,7 +40,7 @@ struct GlobalOptions {
 // An open connection to a coordinator, or to a stopped one's store.
 struct AdminSession {
   std::unique_ptr<AdminApi> api;
-  OperatorConfig config;                // empty fields when offline
+  OperatorConfig config;                 // empty fields when offline
   std::optional<VerifyKey> signing_key;  // the coordinator's, where pinned
 };
 
@@ -97,8 +97,8 @@ class Cli {
                                 const Request& request) {
     CONSILIUM_ASSIGN_OR_RETURN(AdminSession* const session, Session());
     Response response;
-    CONSILIUM_RETURN_IF_ERROR((session->api.get()->*method)(request,
-                                                            &response));
+    CONSILIUM_RETURN_IF_ERROR(
+        (session->api.get()->*method)(request, &response));
     return response;
   }
 

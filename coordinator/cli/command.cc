@@ -73,7 +73,10 @@ Command& Command::Argument(const char* name, std::string* to,
   return *this;
 }
 Command& Command::Argument(const char* name, uint64_t* to, const char* help) {
-  app_->add_option(name, *to, help)->required()->type_name("");
+  app_->add_option(name, *to, help)
+      ->required()
+      ->type_name("")
+      ->check(CLI::NonNegativeNumber);
   return *this;
 }
 Command& Command::Argument(const char* name, std::vector<std::string>* to,
@@ -83,7 +86,9 @@ Command& Command::Argument(const char* name, std::vector<std::string>* to,
 }
 Command& Command::OptionalArgument(const char* name, uint64_t* to,
                                    const char* help) {
-  app_->add_option(name, *to, help)->type_name("");
+  app_->add_option(name, *to, help)
+      ->type_name("")
+      ->check(CLI::NonNegativeNumber);
   return *this;
 }
 Command& Command::OptionalArgument(const char* name, std::string* to,
@@ -178,8 +183,13 @@ int RunCli(const std::vector<std::string>& args,
       app.exit(error, cli.out(), cli.err());
       return kExitOk.code;
     }
-    return Report(cli, absl::InvalidArgumentError(
-                           Cat(error.what(), "\nRun with --help for usage.")));
+    // CLI11 tells of the missing verb before the word it does not know.
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    return Report(
+        cli, absl::InvalidArgumentError(
+                 Cat(unknown.empty() ? std::string(error.what())
+                                     : Cat("unknown here: ", unknown.front()),
+                     "\nRun with --help for usage.")));
   }
   const absl::Status status =
       cli.action ? cli.action() : absl::InternalError("the verb has no action");

@@ -36,8 +36,8 @@ void Collect(const CLI::App& app, const std::string& path,
   }
   nodes.push_back(node);
   for (const CLI::App* sub : subs) {
-    Collect(*sub, path.empty() ? sub->get_name()
-                               : Cat(path, " ", sub->get_name()),
+    Collect(*sub,
+            path.empty() ? sub->get_name() : Cat(path, " ", sub->get_name()),
             nodes);
   }
 }

@@ -90,7 +90,8 @@ absl::Status Quarantine(Cli& cli, const std::string& id,
       }
       would.push_back(
           Cat("change no version; make one without it with `consilium round "
-              "replay ", c.round(), " --exclude ", c.institution(), "`"));
+              "replay ",
+              c.round(), " --exclude ", c.institution(), "`"));
     }
     cli.Confirmed(confirmation,
                   Cat("contribution quarantine ", c.id().substr(0, kShortId)),
@@ -116,7 +117,8 @@ absl::Status Verify(Cli& cli, const v1::VerifyContributionRequest& request) {
     }
     out << response.chunks() << " chunks read in "
         << FormatDuration(absl::Seconds(response.seconds()))
-        << (response.ok() ? ": all is well.\n" : ": not as it was committed.\n");
+        << (response.ok() ? ": all is well.\n"
+                          : ": not as it was committed.\n");
   });
 }
 
@@ -147,14 +149,13 @@ void AddContributionCommands(CommandGroup root, Cli& cli) {
 
   constexpr const char* kIdHelp = "its id, or the first digits of it";
   const auto get = std::make_shared<v1::GetContributionRequest>();
-  group
-      .Verb("show", "One contribution", "consilium contribution show 3fa9c1")
+  group.Verb("show", "One contribution", "consilium contribution show 3fa9c1")
       .Argument("ID", get->mutable_id(), kIdHelp)
       .Action(cli, [&cli, get]() -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const v1::ContributionInfo c,
                                    cli.Call(&AdminApi::GetContribution, *get));
-        return cli.Show(
-            c, [&](std::ostream& out) { Print(out, cli.style(), c); });
+        return cli.Show(c,
+                        [&](std::ostream& out) { Print(out, cli.style(), c); });
       });
 
   struct QuarantineArgs {

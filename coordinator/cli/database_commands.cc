@@ -24,9 +24,9 @@ absl::Status Check(Cli& cli, bool deep) {
     }
     out << response.rows_checked() << " rows and " << response.blobs_checked()
         << " blobs checked" << (deep ? ", digests too" : "")
-        << (response.ok() ? ": all is well.\n"
-                          : Cat(": ", response.findings_size(),
-                                " findings.\n"));
+        << (response.ok()
+                ? ": all is well.\n"
+                : Cat(": ", response.findings_size(), " findings.\n"));
   });
 }
 
@@ -37,7 +37,7 @@ absl::Status Backup(Cli& cli, const std::string& directory) {
                              cli.Call(&AdminApi::BackupDatabase, request));
   return cli.Show(response, [&](std::ostream& out) {
     out << response.directory() << ": " << FormatBytes(response.bytes())
-        << ", database and " << response.blobs() << " versions"
+        << ", database and " << response.blobs() << " blobs"
         << (cli.options().offline.empty() ? ", on the coordinator's host" : "")
         << ".\nKeep identity/ and secrets/ apart from it: they are not in "
            "it.\n";
@@ -91,8 +91,8 @@ absl::Status Tail(Cli& cli, const v1::TailAuditRequest& request) {
                              cli.Call(&AdminApi::TailAudit, request));
   return cli.Show(response, [&](std::ostream& out) {
     if (response.entries().empty()) {
-      out << "No entries" << (request.after() > 0 ? " after that one.\n"
-                                                  : " yet.\n");
+      out << "No entries"
+          << (request.after() > 0 ? " after that one.\n" : " yet.\n");
       return;
     }
     const Style style = cli.style();
@@ -201,8 +201,9 @@ void AddAuditCommands(CommandGroup root, Cli& cli) {
     uint64_t after = 0;
   };
   const auto args = std::make_shared<TailArgs>();
-  group.Verb("tail", "The newest entries, or those after one",
-             "consilium audit tail --after 120 --json")
+  group
+      .Verb("tail", "The newest entries, or those after one",
+            "consilium audit tail --after 120 --json")
       .Option("--limit", &args->limit, "N", "at most so many (default 20)")
       .Option("--after", &args->after, "SEQ", "only entries after this one")
       .Action(cli, [&cli, args] {

@@ -29,17 +29,15 @@ void PrintStatus(std::ostream& out, const Style& style,
                  const v1::StatusInfo& s) {
   Fields fields;
   fields.Add("federation", s.federation())
-      .Add("coordinator",
-           s.started_at() > 0
-               ? Cat(s.software(), ", up since ", style.When(s.started_at()))
-               : s.software())
+      .Add("coordinator", s.started_at() > 0 ? Cat(s.software(), ", up since ",
+                                                   style.When(s.started_at()))
+                                             : s.software())
       .Add("current version", s.has_current()
                                   ? FormatVersion(s.current())
                                   : "none; import one with `consilium "
                                     "version import FILE --layout FILE`")
-      .Add("institutions",
-           Cat(s.institutions_active(), " active, ",
-               s.institutions_connected(), " connected"));
+      .Add("institutions", Cat(s.institutions_active(), " active, ",
+                               s.institutions_connected(), " connected"));
   if (s.has_live_round()) {
     fields.Add("live round", RoundText(s.live_round()))
         .Add("  waits", s.live_round().waiting_for())
@@ -81,9 +79,8 @@ void PrintFederation(std::ostream& out, const Style& style,
            f.has_current() ? FormatVersion(f.current()) : "none")
       .Add("layout", HexEncode(AsBytes(f.layout_digest())));
   if (f.layout_slots() > 0) {
-    fields.Add(
-        "  holds", Cat(f.layout_slots(), " tensors, ", f.layout_groups(),
-                       " groups, ", f.layout_elements(), " numbers"));
+    fields.Add("  holds", Cat(f.layout_slots(), " tensors, ", f.layout_groups(),
+                              " groups, ", f.layout_elements(), " numbers"));
   }
   fields.Add("root CA", f.root_ca_fingerprint())
       .Add("signing key", HexEncode(AsBytes(f.signing_public_key())))
@@ -130,8 +127,9 @@ void AddStatusCommands(CommandGroup root, Cli& cli) {
 
 void AddFederationCommands(CommandGroup root, Cli& cli) {
   CommandGroup group = root.Group("federation", "The federation's policy");
-  group.Verb("show", "Name, layout, keys and policy",
-             "consilium federation show --json")
+  group
+      .Verb("show", "Name, layout, keys and policy",
+            "consilium federation show --json")
       .Action(cli, [&cli]() -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(
             const v1::FederationInfo federation,
@@ -175,8 +173,9 @@ void AddFederationCommands(CommandGroup root, Cli& cli) {
 
 void AddScheduleCommands(CommandGroup root, Cli& cli) {
   CommandGroup group = root.Group("schedule", "When rounds begin");
-  group.Verb("show", "The schedule and the next round",
-             "consilium schedule show")
+  group
+      .Verb("show", "The schedule and the next round",
+            "consilium schedule show")
       .Action(cli, [&cli]() -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(
             const v1::ScheduleInfo schedule,

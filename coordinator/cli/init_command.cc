@@ -42,15 +42,13 @@ absl::Status Init(Cli& cli, const Args& args) {
   if (args.metrics_listen == "off") {
     listen.metrics_address.clear();
   } else {
-    CONSILIUM_RETURN_IF_ERROR(SetAddress("--metrics-listen",
-                                         args.metrics_listen,
-                                         &listen.metrics_address));
+    CONSILIUM_RETURN_IF_ERROR(SetAddress(
+        "--metrics-listen", args.metrics_listen, &listen.metrics_address));
   }
   options.config.sealing = args.sealing == "on";
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const InitResult result,
-      InitFederation(options, cli.env().clock->Now(), cli.env().fs,
-                     cli.env().random));
+  CONSILIUM_ASSIGN_OR_RETURN(const InitResult result,
+                             InitFederation(options, cli.env().clock->Now(),
+                                            cli.env().fs, cli.env().random));
   if (cli.json()) {
     cli.PrintJson(JsonObject()
                       .Text("federation", options.federation)
@@ -78,7 +76,9 @@ absl::Status Init(Cli& cli, const Args& args) {
       << "  1. Move " << result.offline_key_path
       << " off this machine; it is needed only to renew the issuing CA.\n"
       << "  2. consilium-coordinator --config " << result.config_path << "\n"
-      << "  3. export CONSILIUM_CONFIG=" << result.operator_config_path << "\n"
+      << "  3. export CONSILIUM_CONFIG="
+      << (options.directory.front() == '/' ? "" : "$PWD/")
+      << result.operator_config_path << "\n"
       << "     consilium version import FILE --layout FILE\n"
       << "     consilium institution invite NAME\n"
       << "     consilium round start\n";

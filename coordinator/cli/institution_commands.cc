@@ -91,8 +91,7 @@ absl::Status Invite(Cli& cli, const InviteArgs& args) {
     request.set_token_lifetime_seconds(
         static_cast<uint64_t>(absl::ToInt64Seconds(*lifetime)));
   }
-  CONSILIUM_RETURN_IF_ERROR(
-      AddSettings(args.labels, request.mutable_labels()));
+  CONSILIUM_RETURN_IF_ERROR(AddSettings(args.labels, request.mutable_labels()));
   CONSILIUM_ASSIGN_OR_RETURN(v1::InviteInstitutionResponse invitation,
                              cli.Call(&AdminApi::InviteInstitution, request));
   CONSILIUM_ASSIGN_OR_RETURN(AdminSession* const session, cli.Session());
@@ -136,8 +135,9 @@ absl::Status Revoke(Cli& cli, const std::string& name,
     cli.Confirmed(
         confirmation, Cat("institution revoke ", name),
         {Cat("make ", name, ", which is ", info.state(), ", revoked for good"),
-         Cat("revoke ", live, " certificates; live connections end with their "
-                              "next message"),
+         Cat("revoke ", live,
+             " certificates; live connections end with their "
+             "next message"),
          Cat("keep its ", info.contributions(),
              " contributions in the versions that hold them")});
     return absl::OkStatus();

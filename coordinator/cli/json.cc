@@ -28,8 +28,8 @@ Json Number(double value) {
 // Every int64 of the protocol is a time in microseconds since 1970.
 Json Time(int64_t micros) {
   if (micros == 0) return nullptr;
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ",
-                          absl::FromUnixMicros(micros), absl::UTCTimeZone());
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", absl::FromUnixMicros(micros),
+                          absl::UTCTimeZone());
 }
 
 Json ToJson(const Message& message);
@@ -57,9 +57,8 @@ Json Single(const Message& message, const FieldDescriptor* field) {
                  : Text(value);
     }
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      return r.HasField(message, field)
-                 ? ToJson(r.GetMessage(message, field))
-                 : Json(nullptr);
+      return r.HasField(message, field) ? ToJson(r.GetMessage(message, field))
+                                        : Json(nullptr);
     default:
       return nullptr;  // the admin answers have no other types
   }

@@ -23,8 +23,8 @@ int main(int argc, char** argv) {
   environment.err = &std::cerr;
   environment.terminal = ::isatty(STDOUT_FILENO) == 1;
   winsize size{};
-  if (environment.terminal &&
-      ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+  if (environment.terminal && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+      size.ws_col > 0) {
     environment.width = size.ws_col;
   }
   environment.fs = consilium::PosixFileSystem();

@@ -25,8 +25,8 @@ class OfflineAdmin final : public AdminApi {
         config_(std::move(config)),
         now_(now),
         key_(std::move(key)),
-        queries_(store_.get(), nullptr, now, config_.certificates.renew_before) {
-  }
+        queries_(store_.get(), nullptr, now,
+                 config_.certificates.renew_before) {}
 
   absl::Status GetStatus(const v1::GetStatusRequest&,
                          v1::StatusInfo* out) override {
@@ -99,9 +99,8 @@ class OfflineAdmin final : public AdminApi {
   }
   absl::Status BackupDatabase(const v1::BackupDatabaseRequest& request,
                               v1::BackupDatabaseResponse* out) override {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const BackupReport report,
-        BackupStore(*store_, request.directory(), now_));
+    CONSILIUM_ASSIGN_OR_RETURN(const BackupReport report,
+                               BackupStore(*store_, request.directory(), now_));
     out->set_directory(request.directory());
     out->set_bytes(
         static_cast<uint64_t>(report.database_bytes + report.blob_bytes));
@@ -155,8 +154,9 @@ class OfflineAdmin final : public AdminApi {
  protected:
   absl::Status NotHere(std::string_view method) const override {
     return absl::FailedPreconditionError(
-        Cat(method, " needs a running coordinator: --offline only reads. "
-                    "Start consilium-coordinator and leave --offline out"));
+        Cat(method,
+            " needs a running coordinator: --offline only reads. "
+            "Start consilium-coordinator and leave --offline out"));
   }
 
  private:
@@ -189,8 +189,9 @@ absl::StatusOr<CoordinatorConfig> OfflineConfig(FileSystem* fs,
   const std::string path = JoinPath(directory, "consilium.toml");
   if (!fs->Exists(path)) {
     return absl::NotFoundError(
-        Cat("no ", path, ": --offline takes the directory that `consilium "
-                         "init` made"));
+        Cat("no ", path,
+            ": --offline takes the directory that `consilium "
+            "init` made"));
   }
   return LoadConfig(path);
 }
@@ -209,8 +210,7 @@ absl::StatusOr<AdminSession> OpenOffline(FileSystem* fs,
   if (absl::IsFailedPrecondition(store.status())) {
     return absl::FailedPreconditionError(
         Cat(StdView(store.status().message()),
-            "; --offline needs a stopped coordinator, ask a running one "
-            "without it"));
+            "; a running coordinator is asked without --offline"));
   }
   CONSILIUM_RETURN_IF_ERROR(store.status());
   AdminSession session;

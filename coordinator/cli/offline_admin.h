@@ -3,8 +3,8 @@
 #ifndef CONSILIUM_COORDINATOR_CLI_OFFLINE_ADMIN_H_
 #define CONSILIUM_COORDINATOR_CLI_OFFLINE_ADMIN_H_
 
-#include "coordinator/cli/cli.h"
 #include "coordinator/app/config.h"
+#include "coordinator/cli/cli.h"
 
 namespace consilium {
 

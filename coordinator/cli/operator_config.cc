@@ -40,8 +40,7 @@ absl::StatusOr<OperatorConfig> LoadOperatorConfig(FileSystem* fs,
     const auto* value = node.as_string();
     if (found == keys.end() || value == nullptr) {
       return absl::InvalidArgumentError(
-          Cat(path, " line ", node.source().begin.line, ": ",
-              Quoted(key.str()),
+          Cat(path, " line ", node.source().begin.line, ": ", Quoted(key.str()),
               found == keys.end() ? " is not a key of this file"
                                   : " must be text in quotes"));
     }
@@ -52,8 +51,8 @@ absl::StatusOr<OperatorConfig> LoadOperatorConfig(FileSystem* fs,
       return absl::InvalidArgumentError(Cat(path, ": ", key, " is missing"));
     }
   }
-  for (std::string* file : {&config.certificate, &config.key, &config.ca,
-                            &config.signing_key}) {
+  for (std::string* file :
+       {&config.certificate, &config.key, &config.ca, &config.signing_key}) {
     if (!file->empty()) *file = JoinPath(DirName(path), *file);
   }
   return config;

@@ -20,12 +20,12 @@ constexpr size_t kMaxCell = 4096;
 
 std::string_view ColourOf(std::string_view word) {
   static const std::map<std::string_view, std::string_view> colours = {
-      {"active", kGreen},      {"promoted", kGreen},   {"committed", kGreen},
-      {"folded", kGreen},      {"valid", kGreen},      {"yes", kGreen},
-      {"suspended", kYellow},  {"expiring", kYellow},  {"rejected", kYellow},
+      {"active", kGreen},       {"promoted", kGreen},  {"committed", kGreen},
+      {"folded", kGreen},       {"valid", kGreen},     {"yes", kGreen},
+      {"suspended", kYellow},   {"expiring", kYellow}, {"rejected", kYellow},
       {"rolled_back", kYellow}, {"declined", kYellow}, {"missing", kYellow},
-      {"revoked", kRed},       {"failed", kRed},       {"cancelled", kRed},
-      {"quarantined", kRed},   {"expired", kRed},      {"removed", kRed},
+      {"revoked", kRed},        {"failed", kRed},      {"cancelled", kRed},
+      {"quarantined", kRed},    {"expired", kRed},     {"removed", kRed},
   };
   const auto found = colours.find(word.substr(0, word.find(' ')));
   return found == colours.end() ? std::string_view() : found->second;
@@ -55,9 +55,9 @@ std::string Style::Age(int64_t micros) const {
 
 std::string Style::When(int64_t micros) const {
   if (micros == 0) return "-";
-  return Cat(absl::FormatTime("%Y-%m-%d %H:%M:%S",
-                              absl::FromUnixMicros(micros), zone),
-             " (", Age(micros), ")");
+  return Cat(
+      absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixMicros(micros), zone),
+      " (", Age(micros), ")");
 }
 
 size_t DisplayWidth(std::string_view text) {
@@ -132,8 +132,8 @@ std::vector<std::string> Table::Lines(const Style& style) const {
     return last && !right ? text : Pad(text, widths[c], right);
   };
   std::vector<std::string> lines;
-  lines.push_back(Bold(
-      style, line([&](size_t c) { return padded(columns_[c].name, c); })));
+  lines.push_back(
+      Bold(style, line([&](size_t c) { return padded(columns_[c].name, c); })));
   for (const auto& row : rows_) {
     lines.push_back(line([&](size_t c) {
       const std::string text = padded(row[c], c);

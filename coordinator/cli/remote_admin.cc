@@ -26,12 +26,12 @@ class RemoteAdmin final : public AdminApi {
         timeout_seconds_(timeout_seconds),
         stub_(v1::AdminService::NewStub(std::move(channel))) {}
 
-#define CONSILIUM_REMOTE_CALL(Method, Request, Response, is_long)  \
-  absl::Status Method(const v1::Request& request,                  \
-                      v1::Response* response) override {           \
-    grpc::ClientContext context;                                   \
-    SetDeadline(is_long, context);                                 \
-    return Told(stub_->Method(&context, request, response));       \
+#define CONSILIUM_REMOTE_CALL(Method, Request, Response, is_long)         \
+  absl::Status Method(const v1::Request& request, v1::Response* response) \
+      override {                                                          \
+    grpc::ClientContext context;                                          \
+    SetDeadline(is_long, context);                                        \
+    return Told(stub_->Method(&context, request, response));              \
   }
   CONSILIUM_ADMIN_CALLS(CONSILIUM_REMOTE_CALL)
 #undef CONSILIUM_REMOTE_CALL
@@ -109,7 +109,8 @@ class RemoteAdmin final : public AdminApi {
   absl::Status Told(const grpc::Status& from) const {
     const absl::Status status = FromGrpc(from);
     if (absl::IsUnavailable(status)) {
-      return Annotate(status, Cat("cannot reach the coordinator at ", address_));
+      return Annotate(status,
+                      Cat("cannot reach the coordinator at ", address_));
     }
     if (absl::IsDeadlineExceeded(status)) {
       return absl::DeadlineExceededError(

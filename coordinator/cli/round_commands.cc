@@ -151,8 +151,8 @@ void PrintRound(std::ostream& out, const Style& style, const v1::RoundInfo& r,
     fields.Add("version", FormatVersion(r.candidate()));
   }
   fields
-      .Add("contributions", Cat(r.contributions(), ", ",
-                                FormatBytes(r.contributed_bytes())))
+      .Add("contributions",
+           Cat(r.contributions(), ", ", FormatBytes(r.contributed_bytes())))
       .Add("trigger", r.trigger());
   const auto when = [&](const char* name, int64_t at) {
     if (at > 0) fields.Add(name, style.When(at));
@@ -163,8 +163,8 @@ void PrintRound(std::ostream& out, const Style& style, const v1::RoundInfo& r,
   when("closed", r.closed_at());
   when("evaluation deadline", r.eval_deadline());
   when("ended", r.finished_at());
-  fields.Add("sealing", r.sealed() ? Cat("on, key ", r.round_key_state())
-                                   : "off")
+  fields
+      .Add("sealing", r.sealed() ? Cat("on, key ", r.round_key_state()) : "off")
       .Add("training", FormatMetrics(r.metrics(), "train.", 8))
       .Add("evaluation", FormatMetrics(r.metrics(), "evaluate.", 8))
       .Add("fold", FormatMetrics(r.metrics(), "aggregate.", 8));
@@ -226,8 +226,8 @@ absl::Status CloseNow(Cli& cli, uint64_t round,
             "; below the quorum the round fails")};
     for (const v1::MemberInfo& m : info.members()) {
       if (m.state() == "training" || m.state() == "uploading") {
-        would.push_back(Cat("leave out ", m.institution(), ", which is ",
-                            m.state()));
+        would.push_back(
+            Cat("leave out ", m.institution(), ", which is ", m.state()));
       }
     }
     cli.Confirmed(confirmation, Cat("round close-now ", info.round()), would);
@@ -245,11 +245,10 @@ absl::Status Cancel(Cli& cli, uint64_t round,
                     const Confirmation& confirmation) {
   if (!confirmation.yes) {
     CONSILIUM_ASSIGN_OR_RETURN(const v1::RoundInfo info, Get(cli, round));
-    cli.Confirmed(
-        confirmation, Cat("round cancel ", info.round()),
-        {Cat("end round ", info.round(), ", which is ", info.phase(),
-             ", without a version"),
-         Cat("leave ", Contributed(info), " unused")});
+    cli.Confirmed(confirmation, Cat("round cancel ", info.round()),
+                  {Cat("end round ", info.round(), ", which is ", info.phase(),
+                       ", without a version"),
+                   Cat("leave ", Contributed(info), " unused")});
     return absl::OkStatus();
   }
   v1::CancelRoundRequest request;

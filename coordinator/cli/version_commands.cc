@@ -34,12 +34,13 @@ absl::Status List(Cli& cli, const v1::ListVersionsRequest& request) {
                  {"CREATED"},
                  {"METRICS"}});
     for (const v1::VersionInfo& v : response.versions()) {
-      table.Row({Cat(v.version().number()), StateText(v),
-                 v.round() > 0 ? Cat(v.round()) : "-",
-                 v.has_parent() ? Cat(v.parent()) : "-",
-                 v.blob_present() ? FormatBytes(v.version().bytes()) : "deleted",
-                 ShortDigest(v.version().digest()), style.When(v.created_at()),
-                 FormatMetrics(v.metrics(), "", 3)});
+      table.Row(
+          {Cat(v.version().number()), StateText(v),
+           v.round() > 0 ? Cat(v.round()) : "-",
+           v.has_parent() ? Cat(v.parent()) : "-",
+           v.blob_present() ? FormatBytes(v.version().bytes()) : "deleted",
+           ShortDigest(v.version().digest()), style.When(v.created_at()),
+           FormatMetrics(v.metrics(), "", 3)});
     }
     table.Print(out, style);
   });
@@ -198,13 +199,14 @@ void AddVersionCommands(CommandGroup root, Cli& cli) {
       });
 
   const auto number = std::make_shared<uint64_t>(0);
-  group.Verb("show", "One version and its release groups",
-             "consilium version show 8")
+  group
+      .Verb("show", "One version and its release groups",
+            "consilium version show 8")
       .Argument("N", number.get(), "its number")
       .Action(cli, [&cli, number]() -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const v1::VersionInfo v, Get(cli, *number));
-        return cli.Show(
-            v, [&](std::ostream& out) { Print(out, cli.style(), v); });
+        return cli.Show(v,
+                        [&](std::ostream& out) { Print(out, cli.style(), v); });
       });
 
   for (const bool rollback : {false, true}) {

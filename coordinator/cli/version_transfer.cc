@@ -73,16 +73,15 @@ class Export {
     CONSILIUM_RETURN_IF_ERROR(HashFile(file_.get(), offset_, hasher_.get()));
     CONSILIUM_RETURN_IF_ERROR(Download());
     const Sha256Digest digest = hasher_->Finish();
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const Sha256Digest wanted,
-        DigestOf(version_.version().digest(), "digest"));
+    CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest wanted,
+                               DigestOf(version_.version().digest(), "digest"));
     if (digest != wanted) {
       CONSILIUM_RETURN_IF_ERROR(file_->Close());
       CONSILIUM_RETURN_IF_ERROR(fs->Remove(part_path_));
-      return absl::DataLossError(
-          Cat("what arrived has digest ", digest.Hex(), ", version ",
-              version_.version().number(), " has ", wanted.Hex(),
-              "; it was deleted, try again"));
+      return absl::DataLossError(Cat("what arrived has digest ", digest.Hex(),
+                                     ", version ", version_.version().number(),
+                                     " has ", wanted.Hex(),
+                                     "; it was deleted, try again"));
     }
     CONSILIUM_RETURN_IF_ERROR(file_->Sync());
     return file_->Close();
@@ -108,9 +107,10 @@ class Export {
       const absl::Status why =
           status.ok() ? absl::UnavailableError("the stream ended early")
                       : status;
-      return Annotate(why, Cat("after ", offset_, " of ", total_, " bytes (",
-                               part_path_, " is kept; the same command "
-                               "continues it)"));
+      return Annotate(
+          why, Cat("after ", offset_, " of ", total_, " bytes (", part_path_,
+                   " is kept; the same command "
+                   "continues it)"));
     }
     return absl::OkStatus();
   }
@@ -160,9 +160,9 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
   }
   CONSILIUM_RETURN_IF_ERROR(CheckSignature(cli, version));
   // Named by the digest: a part of another version is never continued.
-  const std::string part =
-      Cat(path, ".", HexEncode(AsBytes(version.version().digest())).substr(0, 16),
-          ".part");
+  const std::string part = Cat(
+      path, ".", HexEncode(AsBytes(version.version().digest())).substr(0, 16),
+      ".part");
   Export run(cli, version, part);
   CONSILIUM_RETURN_IF_ERROR(run.Run());
   CONSILIUM_RETURN_IF_ERROR(RenameDurably(fs, part, path));
@@ -197,8 +197,7 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   const Sha256Digest digest = hasher->Finish();
   int64_t offset = 0;
   bool first = true;
-  const auto next =
-      [&](v1::ImportVersionChunk* chunk) -> absl::StatusOr<bool> {
+  const auto next = [&](v1::ImportVersionChunk* chunk) -> absl::StatusOr<bool> {
     if (!first && offset >= total) return false;
     if (first) {
       chunk->set_layout_text(std::move(layout));

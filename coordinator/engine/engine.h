@@ -59,6 +59,7 @@ struct EngineOptions {
   absl::Duration connected_for = absl::Seconds(60);
   absl::Duration token_lifetime = absl::Hours(72);
   absl::Duration institution_lifetime = kPeerLifetime;
+  absl::Duration operator_lifetime = absl::Hours(24 * 365);
   // Before its end, but never more than a third of its life.
   absl::Duration renew_before = absl::Hours(24 * 30);
   // After a failed round, before a continuous schedule tries again.
@@ -208,6 +209,7 @@ class Engine final : public UploadHost {
   // Errors: UNAUTHENTICATED for a token that is wrong, used or expired.
   absl::StatusOr<EnrollResult> Enroll(std::string_view token,
                                       std::string_view csr_pem);
+  // Of any role; the lifetime is that of the role.
   absl::StatusOr<EnrollResult> Renew(const PeerName& peer,
                                      std::string_view csr_pem);
 

@@ -510,10 +510,12 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
   const absl::Time now = deps_.clock->Now();
   EnrollResult result;
   result.peer = peer;
+  const absl::Duration lifetime = peer.role == PeerRole::kOperator
+                                      ? options_.operator_lifetime
+                                      : options_.institution_lifetime;
   CONSILIUM_ASSIGN_OR_RETURN(
       result.chain_pem,
-      deps_.ca->IssuePeer(csr_pem, peer, now, options_.institution_lifetime,
-                          *deps_.random));
+      deps_.ca->IssuePeer(csr_pem, peer, now, lifetime, *deps_.random));
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                              ParseCertificate(result.chain_pem));
   result.not_after = info.not_after;

@@ -35,8 +35,8 @@ std::vector<std::string> NamesFrom(
 
 absl::Status CheckReason(std::string_view reason) {
   if (reason.size() <= kMaxReason) return absl::OkStatus();
-  return absl::InvalidArgumentError(Cat("the reason has ", reason.size(),
-                                        " bytes, at most ", kMaxReason));
+  return absl::InvalidArgumentError(
+      Cat("the reason has ", reason.size(), " bytes, at most ", kMaxReason));
 }
 
 absl::StatusOr<int64_t> NumberOf(std::string_view what, uint64_t value) {
@@ -53,42 +53,40 @@ template <typename Handler>
 grpc::ServerUnaryReactor* AdminServiceImpl::Read(
     grpc::CallbackServerContext* context, std::string_view method,
     Handler handler) {
-  return RunUnary(deps_, context, method,
-                  AdmitStaff(deps_, *context, /*reads=*/true),
-                  [this, handler](const Staff&) {
-                    AdminQueries queries(&deps_.engine->store(), deps_.engine,
-                                         deps_.engine->Now(),
-                                         options_.renew_before);
-                    return handler(queries);
-                  });
+  return RunUnary(
+      deps_, context, method, AdmitStaff(deps_, *context, /*reads=*/true),
+      [this, handler](const Staff&) {
+        AdminQueries queries(&deps_.engine->store(), deps_.engine,
+                             deps_.engine->Now(), options_.renew_before);
+        return handler(queries);
+      });
 }
 
 template <typename Handler>
 grpc::ServerUnaryReactor* AdminServiceImpl::Change(
     grpc::CallbackServerContext* context, std::string_view method,
     Handler handler) {
-  return RunUnary(deps_, context, method,
-                  AdmitStaff(deps_, *context, /*reads=*/false),
-                  [this, handler](const Staff& staff) {
-                    AdminQueries queries(&deps_.engine->store(), deps_.engine,
-                                         deps_.engine->Now(),
-                                         options_.renew_before);
-                    return handler(staff, queries);
-                  });
+  return RunUnary(
+      deps_, context, method, AdmitStaff(deps_, *context, /*reads=*/false),
+      [this, handler](const Staff& staff) {
+        AdminQueries queries(&deps_.engine->store(), deps_.engine,
+                             deps_.engine->Now(), options_.renew_before);
+        return handler(staff, queries);
+      });
 }
 
-#define CONSILIUM_READ(Method, Request, Response, body)                  \
-  grpc::ServerUnaryReactor* AdminServiceImpl::Method(                    \
-      grpc::CallbackServerContext* context, const v1::Request* request,  \
-      v1::Response* response) {                                          \
-    return Read(context, #Method,                                        \
-                [this, request, response](AdminQueries& queries)         \
-                    -> absl::Status {                                    \
-                  static_cast<void>(this);                               \
-                  static_cast<void>(request);                            \
-                  static_cast<void>(queries);                            \
-                  body                                                   \
-                });                                                      \
+#define CONSILIUM_READ(Method, Request, Response, body)                    \
+  grpc::ServerUnaryReactor* AdminServiceImpl::Method(                      \
+      grpc::CallbackServerContext* context, const v1::Request* request,    \
+      v1::Response* response) {                                            \
+    return Read(                                                           \
+        context, #Method,                                                  \
+        [this, request, response](AdminQueries& queries) -> absl::Status { \
+          static_cast<void>(this);                                         \
+          static_cast<void>(request);                                      \
+          static_cast<void>(queries);                                      \
+          body                                                             \
+        });                                                                \
   }
 
 CONSILIUM_READ(GetStatus, GetStatusRequest, StatusInfo, {
@@ -174,13 +172,12 @@ CONSILIUM_READ(PlanRound, PlanRoundRequest, RoundPlan, {
   for (const std::string& name : plan.cohort) response->add_cohort(name);
   for (const std::string& text : plan.left_out) response->add_left_out(text);
   for (const std::string& text : plan.problems) response->add_problems(text);
-  response->set_deadline(
-      MicrosOf(deps_.engine->Now() + plan.config.deadline));
+  response->set_deadline(MicrosOf(deps_.engine->Now() + plan.config.deadline));
   response->set_upload_bytes_each(each);
   response->set_spool_bytes(each * plan.cohort.size());
   response->set_download_bytes(each * plan.cohort.size());
-  const auto free = deps_.engine->store().fs()->FreeSpace(
-      deps_.engine->store().data_dir());
+  const auto free =
+      deps_.engine->store().fs()->FreeSpace(deps_.engine->store().data_dir());
   if (free.ok()) response->set_disk_free_bytes(static_cast<uint64_t>(*free));
   const Settings settings = SettingsOf(plan.config);
   response->mutable_settings()->insert(settings.begin(), settings.end());
@@ -188,18 +185,18 @@ CONSILIUM_READ(PlanRound, PlanRoundRequest, RoundPlan, {
 })
 #undef CONSILIUM_READ
 
-#define CONSILIUM_CHANGE(Method, Request, Response, body)                 \
-  grpc::ServerUnaryReactor* AdminServiceImpl::Method(                     \
-      grpc::CallbackServerContext* context, const v1::Request* request,   \
-      v1::Response* response) {                                           \
-    return Change(context, #Method,                                       \
-                  [this, request, response](const Staff& staff,           \
-                                            AdminQueries& queries)        \
-                      -> absl::Status {                                   \
-                    const std::string actor = staff.name.Uri();           \
-                    static_cast<void>(queries);                           \
-                    body                                                  \
-                  });                                                     \
+#define CONSILIUM_CHANGE(Method, Request, Response, body)                  \
+  grpc::ServerUnaryReactor* AdminServiceImpl::Method(                      \
+      grpc::CallbackServerContext* context, const v1::Request* request,    \
+      v1::Response* response) {                                            \
+    return Change(                                                         \
+        context, #Method,                                                  \
+        [this, request, response](const Staff& staff,                      \
+                                  AdminQueries& queries) -> absl::Status { \
+          const std::string actor = staff.name.Uri();                      \
+          static_cast<void>(queries);                                      \
+          body                                                             \
+        });                                                                \
   }
 
 CONSILIUM_CHANGE(SetFederation, SetFederationRequest, FederationInfo, {
@@ -209,57 +206,57 @@ CONSILIUM_CHANGE(SetFederation, SetFederationRequest, FederationInfo, {
   return queries.Federation(response);
 })
 
-CONSILIUM_CHANGE(InviteInstitution, InviteInstitutionRequest,
-                 InviteInstitutionResponse, {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const PeerRole role,
-      ParsePeerRole(request->role().empty() ? "institution"
-                                            : std::string_view(
-                                                  request->role())));
-  if (request->token_lifetime_seconds() > uint64_t{366} * 86400) {
-    return absl::InvalidArgumentError(
-        Cat("token_lifetime_seconds is ", request->token_lifetime_seconds(),
-            ", at most a year"));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const Engine::Invitation invitation,
-      deps_.engine->Invite(
-          actor, request->name(), role,
-          absl::Seconds(static_cast<int64_t>(
-              request->token_lifetime_seconds())),
-          SettingsFrom(request->labels())));
-  response->set_token(std::string(
-      invitation.token.Text(SecretAccess("answer to the operator"))));
-  response->set_expires_at(MicrosOf(invitation.expires_at));
-  response->set_enrollment_address(options_.enrollment_address);
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
-                             CertificateFingerprint(options_.ca->root_pem()));
-  response->set_ca_fingerprint(fingerprint.Hex());
-  return absl::OkStatus();
-})
+CONSILIUM_CHANGE(
+    InviteInstitution, InviteInstitutionRequest, InviteInstitutionResponse, {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const PeerRole role,
+          ParsePeerRole(request->role().empty()
+                            ? "institution"
+                            : std::string_view(request->role())));
+      if (request->token_lifetime_seconds() > uint64_t{366} * 86400) {
+        return absl::InvalidArgumentError(Cat("token_lifetime_seconds is ",
+                                              request->token_lifetime_seconds(),
+                                              ", at most a year"));
+      }
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const Engine::Invitation invitation,
+          deps_.engine->Invite(actor, request->name(), role,
+                               absl::Seconds(static_cast<int64_t>(
+                                   request->token_lifetime_seconds())),
+                               SettingsFrom(request->labels())));
+      response->set_token(std::string(
+          invitation.token.Text(SecretAccess("answer to the operator"))));
+      response->set_expires_at(MicrosOf(invitation.expires_at));
+      response->set_enrollment_address(options_.enrollment_address);
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const Sha256Digest fingerprint,
+          CertificateFingerprint(options_.ca->root_pem()));
+      response->set_ca_fingerprint(fingerprint.Hex());
+      return absl::OkStatus();
+    })
 
 CONSILIUM_CHANGE(SetInstitutionState, SetInstitutionStateRequest,
                  InstitutionInfo, {
-  CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
-  InstitutionState state = InstitutionState::kActive;
-  switch (request->change()) {
-    case v1::SetInstitutionStateRequest::SUSPEND:
-      state = InstitutionState::kSuspended;
-      break;
-    case v1::SetInstitutionStateRequest::RESUME:
-      state = InstitutionState::kActive;
-      break;
-    case v1::SetInstitutionStateRequest::REVOKE:
-      state = InstitutionState::kRevoked;
-      break;
-    default:
-      return absl::InvalidArgumentError(
-          Cat("change is ", static_cast<int>(request->change())));
-  }
-  CONSILIUM_RETURN_IF_ERROR(deps_.engine->SetInstitution(
-      actor, request->name(), state, request->reason()));
-  return queries.Institution(request->name(), response);
-})
+                   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+                   InstitutionState state = InstitutionState::kActive;
+                   switch (request->change()) {
+                     case v1::SetInstitutionStateRequest::SUSPEND:
+                       state = InstitutionState::kSuspended;
+                       break;
+                     case v1::SetInstitutionStateRequest::RESUME:
+                       state = InstitutionState::kActive;
+                       break;
+                     case v1::SetInstitutionStateRequest::REVOKE:
+                       state = InstitutionState::kRevoked;
+                       break;
+                     default:
+                       return absl::InvalidArgumentError(Cat(
+                           "change is ", static_cast<int>(request->change())));
+                   }
+                   CONSILIUM_RETURN_IF_ERROR(deps_.engine->SetInstitution(
+                       actor, request->name(), state, request->reason()));
+                   return queries.Institution(request->name(), response);
+                 })
 
 CONSILIUM_CHANGE(StartRound, StartRoundRequest, RoundInfo, {
   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
@@ -276,8 +273,8 @@ CONSILIUM_CHANGE(ExtendRound, ExtendRoundRequest, RoundInfo, {
   CONSILIUM_ASSIGN_OR_RETURN(const int64_t round,
                              NumberOf("round", request->round()));
   if (request->seconds() == 0 || request->seconds() > uint64_t{366} * 86400) {
-    return absl::InvalidArgumentError(Cat(
-        "seconds is ", request->seconds(), ", must be 1 to a year's"));
+    return absl::InvalidArgumentError(
+        Cat("seconds is ", request->seconds(), ", must be 1 to a year's"));
   }
   CONSILIUM_RETURN_IF_ERROR(deps_.engine->ExtendRound(
       actor, round, absl::Seconds(static_cast<int64_t>(request->seconds())),
@@ -327,42 +324,44 @@ CONSILIUM_CHANGE(ReplayRound, ReplayRoundRequest, ReplayRoundResponse, {
   return absl::OkStatus();
 })
 
-CONSILIUM_CHANGE(QuarantineContribution, QuarantineContributionRequest,
-                 ContributionInfo, {
-  CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
-                             queries.ContributionId(request->id()));
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.engine->QuarantineContribution(actor, id, request->reason()));
-  return queries.Contribution(id, response);
-})
+CONSILIUM_CHANGE(
+    QuarantineContribution, QuarantineContributionRequest, ContributionInfo, {
+      CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+      CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
+                                 queries.ContributionId(request->id()));
+      CONSILIUM_RETURN_IF_ERROR(
+          deps_.engine->QuarantineContribution(actor, id, request->reason()));
+      return queries.Contribution(id, response);
+    })
 
 CONSILIUM_CHANGE(ReleaseContribution, ReleaseContributionRequest,
                  ContributionInfo, {
-  CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
-                             queries.ContributionId(request->id()));
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.engine->ReleaseContribution(actor, id, request->reason()));
-  return queries.Contribution(id, response);
-})
+                   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+                   CONSILIUM_ASSIGN_OR_RETURN(
+                       const std::string id,
+                       queries.ContributionId(request->id()));
+                   CONSILIUM_RETURN_IF_ERROR(deps_.engine->ReleaseContribution(
+                       actor, id, request->reason()));
+                   return queries.Contribution(id, response);
+                 })
 
-CONSILIUM_CHANGE(VerifyContribution, VerifyContributionRequest,
-                 VerifyContributionResponse, {
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
-                             queries.ContributionId(request->id()));
-  const absl::Duration started = deps_.engine->Monotonic();
-  int64_t chunks = 0;
-  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> findings,
-                             deps_.engine->VerifyContribution(id, &chunks));
-  response->set_ok(findings.empty());
-  for (const std::string& finding : findings) response->add_findings(finding);
-  response->set_chunks(static_cast<uint64_t>(chunks));
-  response->set_seconds(
-      absl::ToDoubleSeconds(deps_.engine->Monotonic() - started));
-  return deps_.engine->Audit(actor, "contribution.verify", id,
-                             findings.empty() ? "clean" : findings.front());
-})
+CONSILIUM_CHANGE(
+    VerifyContribution, VerifyContributionRequest, VerifyContributionResponse, {
+      CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
+                                 queries.ContributionId(request->id()));
+      const absl::Duration started = deps_.engine->Monotonic();
+      int64_t chunks = 0;
+      CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> findings,
+                                 deps_.engine->VerifyContribution(id, &chunks));
+      response->set_ok(findings.empty());
+      for (const std::string& finding : findings)
+        response->add_findings(finding);
+      response->set_chunks(static_cast<uint64_t>(chunks));
+      response->set_seconds(
+          absl::ToDoubleSeconds(deps_.engine->Monotonic() - started));
+      return deps_.engine->Audit(actor, "contribution.verify", id,
+                                 findings.empty() ? "clean" : findings.front());
+    })
 
 CONSILIUM_CHANGE(PromoteVersion, PromoteVersionRequest, VersionInfo, {
   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
@@ -395,75 +394,76 @@ CONSILIUM_CHANGE(SetSchedule, SetScheduleRequest, ScheduleInfo, {
 
 CONSILIUM_CHANGE(PauseSchedule, PauseScheduleRequest, ScheduleInfo, {
   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
-  CONSILIUM_RETURN_IF_ERROR(deps_.engine->PauseSchedule(
-      actor, request->paused(), request->reason()));
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.engine->PauseSchedule(actor, request->paused(), request->reason()));
   return queries.Schedule(response);
 })
 
 CONSILIUM_CHANGE(RenewOperatorCertificate, RenewCertificateRequest,
                  RenewCertificateResponse, {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const EnrollResult result,
-      deps_.engine->Renew(staff.name, request->csr_pem()));
-  response->set_certificate_chain_pem(result.chain_pem);
-  response->set_root_ca_pem(options_.ca->root_pem());
-  response->set_not_after(MicrosOf(result.not_after));
-  return absl::OkStatus();
-})
+                   CONSILIUM_ASSIGN_OR_RETURN(
+                       const EnrollResult result,
+                       deps_.engine->Renew(staff.name, request->csr_pem()));
+                   response->set_certificate_chain_pem(result.chain_pem);
+                   response->set_root_ca_pem(options_.ca->root_pem());
+                   response->set_not_after(MicrosOf(result.not_after));
+                   return absl::OkStatus();
+                 })
 
-CONSILIUM_CHANGE(RenewServerCertificate, RenewServerCertificateRequest,
-                 CertificateInfo, {
-  FileSystem* const fs = deps_.engine->store().fs();
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::string old,
-      ReadWholeFile(fs, options_.server_certificate, 64 << 10));
-  CONSILIUM_ASSIGN_OR_RETURN(const ServerNames names, ServerNamesOf(old));
-  CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key,
-                             TlsKey::LoadFile(fs, options_.server_key));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::string chain,
-      options_.ca->IssueServer(names, key, deps_.engine->Now(),
-                               options_.server_lifetime, *SystemRandom()));
-  CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
-      fs, options_.server_certificate, AsBytes(chain), 0600));
-  CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
-  const CertificateInfo leaf = options_.identity->leaf();
-  deps_.engine->listener().OnCertificateExpiry("server", leaf.not_after);
-  response->set_serial(leaf.serial);
-  response->set_subject(leaf.subject_name);
-  response->set_role("server");
-  response->set_not_before(MicrosOf(leaf.not_before));
-  response->set_not_after(MicrosOf(leaf.not_after));
-  response->set_fingerprint(leaf.fingerprint.Hex());
-  response->set_state("valid");
-  return deps_.engine->Audit(actor, "certificate.renew", "server",
-                             request->reason());
-})
+CONSILIUM_CHANGE(
+    RenewServerCertificate, RenewServerCertificateRequest, CertificateInfo, {
+      FileSystem* const fs = deps_.engine->store().fs();
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const std::string old,
+          ReadWholeFile(fs, options_.server_certificate, 64 << 10));
+      CONSILIUM_ASSIGN_OR_RETURN(const ServerNames names, ServerNamesOf(old));
+      CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key,
+                                 TlsKey::LoadFile(fs, options_.server_key));
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const std::string chain,
+          options_.ca->IssueServer(names, key, deps_.engine->Now(),
+                                   options_.server_lifetime, *SystemRandom()));
+      CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(fs, options_.server_certificate,
+                                                AsBytes(chain), 0600));
+      CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
+      const CertificateInfo leaf = options_.identity->leaf();
+      deps_.engine->listener().OnCertificateExpiry("server", leaf.not_after);
+      response->set_serial(leaf.serial);
+      response->set_subject(leaf.subject_name);
+      response->set_role("server");
+      response->set_not_before(MicrosOf(leaf.not_before));
+      response->set_not_after(MicrosOf(leaf.not_after));
+      response->set_fingerprint(leaf.fingerprint.Hex());
+      response->set_state("valid");
+      return deps_.engine->Audit(actor, "certificate.renew", "server",
+                                 request->reason());
+    })
 
-CONSILIUM_CHANGE(BackupDatabase, BackupDatabaseRequest,
-                 BackupDatabaseResponse, {
-  if (request->directory().empty() || request->directory().front() != '/') {
-    return absl::InvalidArgumentError(
-        Cat("directory is ", Quoted(request->directory()),
-            "; name an absolute path on the coordinator's host"));
-  }
-  const absl::Duration started = deps_.engine->Monotonic();
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const BackupReport report,
-      BackupStore(deps_.engine->store(), request->directory(),
-                  deps_.engine->Now()));
-  response->set_directory(request->directory());
-  response->set_bytes(
-      static_cast<uint64_t>(report.database_bytes + report.blob_bytes));
-  response->set_blobs(static_cast<uint64_t>(report.blobs));
-  response->set_seconds(
-      absl::ToDoubleSeconds(deps_.engine->Monotonic() - started));
-  return deps_.engine->Audit(actor, "db.backup", request->directory(), "");
-})
+CONSILIUM_CHANGE(
+    BackupDatabase, BackupDatabaseRequest, BackupDatabaseResponse, {
+      if (request->directory().empty() || request->directory().front() != '/') {
+        return absl::InvalidArgumentError(
+            Cat("directory is ", Quoted(request->directory()),
+                "; name an absolute path on the coordinator's host"));
+      }
+      const absl::Duration started = deps_.engine->Monotonic();
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const BackupReport report,
+          BackupStore(deps_.engine->store(), request->directory(),
+                      deps_.engine->Now()));
+      response->set_directory(request->directory());
+      response->set_bytes(
+          static_cast<uint64_t>(report.database_bytes + report.blob_bytes));
+      response->set_blobs(static_cast<uint64_t>(report.blobs));
+      response->set_seconds(
+          absl::ToDoubleSeconds(deps_.engine->Monotonic() - started));
+      return deps_.engine->Audit(actor, "db.backup", request->directory(), "");
+    })
 #undef CONSILIUM_CHANGE
 
 grpc::ServerWriteReactor<v1::RoundInfo>* AdminServiceImpl::WatchRound(
-    grpc::CallbackServerContext* context, const v1::WatchRoundRequest* request) {
+    grpc::CallbackServerContext* context,
+    const v1::WatchRoundRequest* request) {
   return StartWatch(deps_, context, request->round(), options_.renew_before);
 }
 

@@ -15,7 +15,6 @@
 namespace consilium {
 
 struct AdminServiceOptions {
-  absl::Duration operator_lifetime;
   absl::Duration server_lifetime;
   absl::Duration renew_before;
   std::string server_certificate;  // path, for RenewServerCertificate
@@ -31,9 +30,9 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
  public:
   AdminServiceImpl(RpcDeps deps, AdminServiceOptions options);
 
-#define CONSILIUM_ADMIN_UNARY(Method, Request, Response)                    \
-  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context,    \
-                                   const v1::Request* request,              \
+#define CONSILIUM_ADMIN_UNARY(Method, Request, Response)                 \
+  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context, \
+                                   const v1::Request* request,           \
                                    v1::Response* response) override
   CONSILIUM_ADMIN_UNARY(GetStatus, GetStatusRequest, StatusInfo);
   CONSILIUM_ADMIN_UNARY(GetFederation, GetFederationRequest, FederationInfo);
@@ -42,8 +41,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
                         InviteInstitutionResponse);
   CONSILIUM_ADMIN_UNARY(ListInstitutions, ListInstitutionsRequest,
                         ListInstitutionsResponse);
-  CONSILIUM_ADMIN_UNARY(GetInstitution, GetInstitutionRequest,
-                        InstitutionInfo);
+  CONSILIUM_ADMIN_UNARY(GetInstitution, GetInstitutionRequest, InstitutionInfo);
   CONSILIUM_ADMIN_UNARY(SetInstitutionState, SetInstitutionStateRequest,
                         InstitutionInfo);
   CONSILIUM_ADMIN_UNARY(PlanRound, PlanRoundRequest, RoundPlan);
@@ -95,8 +93,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::DownloadRequest* request) override;
   grpc::ServerReadReactor<v1::ImportVersionChunk>* ImportVersion(
-      grpc::CallbackServerContext* context,
-      v1::VersionInfo* response) override;
+      grpc::CallbackServerContext* context, v1::VersionInfo* response) override;
 
  private:
   // Runs `handler(const Staff&) -> absl::Status` for an admitted caller.

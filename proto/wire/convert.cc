@@ -16,9 +16,8 @@ constexpr int kMaxCodecs = 64;
 
 absl::Status CheckName(std::string_view field, std::string_view value) {
   if (!value.empty() && value.size() <= kMaxNameBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(Cat(field, " has ", value.size(),
-                                        " bytes, must have 1 to ",
-                                        kMaxNameBytes));
+  return absl::InvalidArgumentError(Cat(
+      field, " has ", value.size(), " bytes, must have 1 to ", kMaxNameBytes));
 }
 
 }  // namespace
@@ -33,11 +32,10 @@ v1::ProtocolRange OwnProtocolRange() {
 absl::StatusOr<uint32_t> NegotiateProtocol(const v1::ProtocolRange& peer) {
   const uint32_t highest = std::min(peer.max(), kProtocolMax);
   if (highest >= std::max(peer.min(), kProtocolMin)) return highest;
-  return absl::FailedPreconditionError(
-      Cat("no protocol version in common: the caller speaks ", peer.min(),
-          " to ", peer.max(), ", this side ", kProtocolMin, " to ",
-          kProtocolMax, "; upgrade the ",
-          peer.max() < kProtocolMin ? "caller" : "coordinator"));
+  return absl::FailedPreconditionError(Cat(
+      "no protocol version in common: the caller speaks ", peer.min(), " to ",
+      peer.max(), ", this side ", kProtocolMin, " to ", kProtocolMax,
+      "; upgrade the ", peer.max() < kProtocolMin ? "caller" : "coordinator"));
 }
 
 int64_t MicrosOf(absl::Time time) {
@@ -54,9 +52,9 @@ std::string BytesOf(const Sha256Digest& digest) {
 absl::StatusOr<Sha256Digest> DigestOf(std::string_view bytes,
                                       std::string_view field) {
   if (bytes.size() != Sha256Digest::kSize) {
-    return absl::InvalidArgumentError(
-        Cat(field, " has ", bytes.size(), " bytes, a SHA-256 digest has ",
-            Sha256Digest::kSize));
+    return absl::InvalidArgumentError(Cat(field, " has ", bytes.size(),
+                                          " bytes, a SHA-256 digest has ",
+                                          Sha256Digest::kSize));
   }
   return Sha256Digest::FromBytes(AsBytes(bytes));
 }
@@ -72,8 +70,7 @@ absl::StatusOr<SignedVersionRef> FromProto(const v1::VersionRef& in) {
   ref.number = in.number();
   CONSILIUM_ASSIGN_OR_RETURN(ref.digest,
                              DigestOf(in.digest(), "version.digest"));
-  if (in.bytes() >
-      static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+  if (in.bytes() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return absl::InvalidArgumentError(
         Cat("version.bytes is ", in.bytes(), ", more than 2^63 - 1"));
   }
@@ -125,9 +122,9 @@ absl::StatusOr<RoundStatement> FromProto(const v1::RoundAnnouncement& in) {
   s.elements_per_frame = in.elements_per_frame();
   s.max_update_bytes = in.max_update_bytes();
   if (!std::isfinite(in.weight_max()) || !std::isfinite(in.max_norm())) {
-    return absl::InvalidArgumentError(
-        Cat("weight_max ", in.weight_max(), " or max_norm ", in.max_norm(),
-            " is not a finite number"));
+    return absl::InvalidArgumentError(Cat("weight_max ", in.weight_max(),
+                                          " or max_norm ", in.max_norm(),
+                                          " is not a finite number"));
   }
   s.weight_max = in.weight_max();
   s.min_examples = in.min_examples();
@@ -135,9 +132,9 @@ absl::StatusOr<RoundStatement> FromProto(const v1::RoundAnnouncement& in) {
   s.deadline = TimeOf(in.deadline());
   s.session_kind = in.session_kind();
   if (in.session_config_digest().size() > Sha256Digest::kSize) {
-    return absl::InvalidArgumentError(
-        Cat("session_config_digest has ", in.session_config_digest().size(),
-            " bytes"));
+    return absl::InvalidArgumentError(Cat("session_config_digest has ",
+                                          in.session_config_digest().size(),
+                                          " bytes"));
   }
   s.session_config_digest = in.session_config_digest();
   return s;
@@ -187,8 +184,8 @@ absl::StatusOr<std::map<std::string, double>> MetricsOf(
   for (const v1::NamedValue& metric : in) {
     CONSILIUM_RETURN_IF_ERROR(CheckName("metric name", metric.name()));
     if (!std::isfinite(metric.value())) {
-      return absl::InvalidArgumentError(Cat("metric ", Quoted(metric.name()),
-                                            " is not a finite number"));
+      return absl::InvalidArgumentError(
+          Cat("metric ", Quoted(metric.name()), " is not a finite number"));
     }
     if (!out.emplace(metric.name(), metric.value()).second) {
       return absl::InvalidArgumentError(

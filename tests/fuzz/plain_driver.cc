@@ -43,10 +43,15 @@ int main(int argc, char** argv) {
       const uint64_t edits = 1 + random() % 8;
       for (uint64_t e = 0; e < edits && !input.empty(); ++e) {
         switch (random() % 3) {
-          case 0: input[random() % input.size()] = static_cast<char>(random());
+          case 0:
+            input[random() % input.size()] = static_cast<char>(random());
             break;
-          case 1: input.resize(random() % input.size()); break;
-          default: input.push_back(static_cast<char>(random())); break;
+          case 1:
+            input.resize(random() % input.size());
+            break;
+          default:
+            input.push_back(static_cast<char>(random()));
+            break;
         }
       }
     } else {

@@ -56,8 +56,7 @@ Layout TestLayout() {
   return *Layout::Create(std::move(slots));
 }
 
-TestFederation::TestFederation(Options options)
-    : options_(std::move(options)) {
+TestFederation::TestFederation(Options options) : options_(std::move(options)) {
   config_.federation.name = "cards";
   config_.sealing = options_.sealing;
   config_.listen.address = "127.0.0.1:0";
@@ -70,8 +69,7 @@ TestFederation::TestFederation(Options options)
   init.hosts = {"127.0.0.1"};
   init.config = config_;
   const InitResult made =
-      Must(InitFederation(init, absl::Now(), PosixFileSystem(),
-                          SystemRandom()),
+      Must(InitFederation(init, absl::Now(), PosixFileSystem(), SystemRandom()),
            "init");
   fingerprint_ = made.root_fingerprint;
   config_ = Must(LoadConfig(made.config_path), "config");
@@ -105,17 +103,17 @@ void TestFederation::StartServer() {
 void TestFederation::ConnectAdmin() {
   const std::string folder = JoinPath(dir_.path(), "coordinator/operator");
   const TlsIdentity identity =
-      Must(LoadTlsIdentity(PosixFileSystem(),
-                           {JoinPath(folder, "ca.pem"),
-                            JoinPath(folder, "operator.pem"),
-                            JoinPath(folder, "operator.key")},
-                           CertificateUse::kClient, absl::Now()),
+      Must(LoadTlsIdentity(
+               PosixFileSystem(),
+               {JoinPath(folder, "ca.pem"), JoinPath(folder, "operator.pem"),
+                JoinPath(folder, "operator.key")},
+               CertificateUse::kClient, absl::Now()),
            "operator identity");
   ChannelOptions channel;
   channel.own_connection = true;
-  admin_ = v1::AdminService::NewStub(grpc::CreateCustomChannel(
-      address(), MakeClientCredentials(identity),
-      MakeChannelArguments(channel)));
+  admin_ = v1::AdminService::NewStub(
+      grpc::CreateCustomChannel(address(), MakeClientCredentials(identity),
+                                MakeChannelArguments(channel)));
 }
 
 void TestFederation::Import() {
@@ -125,16 +123,16 @@ void TestFederation::Import() {
   open.write = open.create = open.truncate = true;
   auto file = Must(PosixFileSystem()->Open(path, open), "version file");
   std::vector<float> zeros;
-  const WrittenVersion written = Must(
-      WriteVersionFile(
-          options_.layout, id,
-          [&](const TensorSlot& slot)
-              -> absl::StatusOr<std::span<const float>> {
-            zeros.assign(static_cast<size_t>(slot.elements), 0.0f);
-            return std::span<const float>(zeros);
-          },
-          Sha256HasherFactory(), file.get()),
-      "version 0");
+  const WrittenVersion written =
+      Must(WriteVersionFile(
+               options_.layout, id,
+               [&](const TensorSlot& slot)
+                   -> absl::StatusOr<std::span<const float>> {
+                 zeros.assign(static_cast<size_t>(slot.elements), 0.0f);
+                 return std::span<const float>(zeros);
+               },
+               Sha256HasherFactory(), file.get()),
+           "version 0");
   const std::string bytes = Must(
       ReadWholeFile(PosixFileSystem(), path, int64_t{1} << 30), "version 0");
   grpc::ClientContext context;

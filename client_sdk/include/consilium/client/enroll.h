@@ -31,9 +31,9 @@ struct EnrollOptions {
 struct Enrollment {
   std::string federation;
   std::string institution;
-  std::string uri;                 // consilium://<federation>/institution/<name>
-  std::string service_address;     // host:port, for ClientOptions::coordinator
-  std::string signing_key;         // hexadecimal, as pinned
+  std::string uri;              // consilium://<federation>/institution/<name>
+  std::string service_address;  // host:port, for ClientOptions::coordinator
+  std::string signing_key;      // hexadecimal, as pinned
   std::string certificate_serial;  // hexadecimal
   absl::Time not_after;
   std::string config_path;  // directory/consilium-client.toml

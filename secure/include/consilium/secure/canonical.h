@@ -18,7 +18,7 @@ namespace consilium {
 // Integers are 8-byte big-endian fields, booleans are integers 0 or 1, doubles
 // are their IEEE-754 bits, a list is its count and then its elements. Two
 // different sequences of fields never give equal bytes, and a domain names one
-// sequence of fields for ever: a change takes a new domain ("…/v2").
+// sequence of fields for ever: a change takes a new domain (".../v2").
 class CanonicalEncoder {
  public:
   explicit CanonicalEncoder(std::string_view domain);

@@ -76,11 +76,14 @@ TEST_F(ProgressTest, TerminalRedrawsOneLineNotTooOften) {
 }
 
 TEST_F(ProgressTest, TerminalLinesFitTheWidth) {
-  Progress progress("übertragung",
-                    {.mode = ProgressMode::kTerminal, .total = 10, .width = 5},
-                    &clock_, &sink_);
+  Progress progress(
+      "\xc3\xbc"
+      "bertragung",
+      {.mode = ProgressMode::kTerminal, .total = 10, .width = 5}, &clock_,
+      &sink_);
   progress.Update(5);
-  EXPECT_THAT(sink_.writes, ElementsAre("\rübert\x1b[K"));
+  EXPECT_THAT(sink_.writes, ElementsAre("\r\xc3\xbc"
+                                        "bert\x1b[K"));
 }
 
 TEST_F(ProgressTest, SilentPrintsNothing) {

@@ -247,8 +247,8 @@ absl::StatusOr<std::string> FakeCoordinator::Open(const Upload& upload) const {
   CONSILIUM_ASSIGN_OR_RETURN(
       const ContentKey key,
       UnwrapContentKey(*m.wrapped_key, round_key_, context));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      ChunkOpener opener, ChunkOpener::Create(key, context, m.chunk_count));
+  CONSILIUM_ASSIGN_OR_RETURN(ChunkOpener opener,
+                             ChunkOpener::Create(key, context, m.chunk_count));
   for (size_t i = 0; i < upload.chunks.size(); ++i) {
     const std::string& chunk = upload.chunks[i];
     std::string frame(chunk.size() - kAeadTagBytes, '\0');

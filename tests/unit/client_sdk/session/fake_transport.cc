@@ -50,28 +50,30 @@ absl::StatusOr<std::string> FakeTransport::RenewCertificate(
 absl::StatusOr<WorkReply> FakeTransport::WaitForWork(
     uint64_t known_revision, absl::Duration max_wait,
     const CallContext& context) {
-  return Unary<WorkReply>(
-      "WaitForWork", context,
-      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
-        WorkReply reply;
-        reply.revision = far_->revision_;
-        const auto it = far_->rounds_.find(far_->current_round_);
-        if (far_->evaluation_.has_value()) {
-          reply.work = *far_->evaluation_;
-        } else if (it != far_->rounds_.end()) {
-          TrainOffer offer = it->second.offer;
-          offer.committed = it->second.receipt;
-          if (far_->edit_) far_->edit_(offer);
-          reply.work = std::move(offer);
-        } else {
-          // As a real one: holds the call while nothing is new.
-          if (known_revision == far_->revision_) far_->clock_->Advance(max_wait);
-          Idle idle;
-          idle.reason = "no round is open";
-          reply.work = std::move(idle);
-        }
-        return reply;
-      });
+  return Unary<WorkReply>("WaitForWork", context,
+                          [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
+                            WorkReply reply;
+                            reply.revision = far_->revision_;
+                            const auto it =
+                                far_->rounds_.find(far_->current_round_);
+                            if (far_->evaluation_.has_value()) {
+                              reply.work = *far_->evaluation_;
+                            } else if (it != far_->rounds_.end()) {
+                              TrainOffer offer = it->second.offer;
+                              offer.committed = it->second.receipt;
+                              if (far_->edit_) far_->edit_(offer);
+                              reply.work = std::move(offer);
+                            } else {
+                              // As a real one: holds the call while nothing is
+                              // new.
+                              if (known_revision == far_->revision_)
+                                far_->clock_->Advance(max_wait);
+                              Idle idle;
+                              idle.reason = "no round is open";
+                              reply.work = std::move(idle);
+                            }
+                            return reply;
+                          });
 }
 
 absl::StatusOr<ProgressReply> FakeTransport::ReportProgress(
@@ -97,11 +99,10 @@ absl::StatusOr<std::optional<Refused>> FakeTransport::Decline(
 
 absl::StatusOr<BeginOutcome> FakeTransport::BeginUpload(
     const Manifest& manifest, const CallContext& context) {
-  return Unary<BeginOutcome>(
-      "BeginUpload", context,
-      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
-        return far_->BeginLocked(manifest);
-      });
+  return Unary<BeginOutcome>("BeginUpload", context,
+                             [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
+                               return far_->BeginLocked(manifest);
+                             });
 }
 
 absl::StatusOr<CommitOutcome> FakeTransport::CommitUpload(
@@ -120,8 +121,8 @@ absl::StatusOr<std::optional<Refused>> FakeTransport::ReportEvaluation(
   return Unary<std::optional<Refused>>(
       "ReportEvaluation", context,
       [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
-        far_->log_.push_back(Cat(examples, " examples, ", metrics.size(),
-                                 " metrics"));
+        far_->log_.push_back(
+            Cat(examples, " examples, ", metrics.size(), " metrics"));
         far_->evaluation_.reset();
         return std::optional<Refused>();
       });

@@ -24,8 +24,7 @@ class IdentityTest : public ::testing::Test {
     ASSERT_OK(
         WriteFileAtomic(fs, paths.tls.chain, AsBytes(identity.chain_pem)));
     ASSERT_OK(WriteKeyFile(fs, paths.tls.key, identity.key_pem));
-    ASSERT_OK_AND_ASSIGN(const std::string pem,
-                         signing_.verify_key().ToPem());
+    ASSERT_OK_AND_ASSIGN(const std::string pem, signing_.verify_key().ToPem());
     ASSERT_OK(WriteFileAtomic(fs, paths.signing_key, AsBytes(pem)));
   }
   absl::StatusOr<std::string> Issue(const TlsKey& key,
@@ -40,8 +39,8 @@ class IdentityTest : public ::testing::Test {
                      const std::string& chain) {
     const IdentityPaths paths("/id");
     CONSILIUM_RETURN_IF_ERROR(StageRenewalKey(fs, paths, key));
-    CONSILIUM_RETURN_IF_ERROR(StageRenewalChain(
-        fs, paths, chain, pki_.Name("bank-a"), pki_.now));
+    CONSILIUM_RETURN_IF_ERROR(
+        StageRenewalChain(fs, paths, chain, pki_.Name("bank-a"), pki_.now));
     return FinishRenewal(fs, paths);
   }
 
@@ -62,11 +61,11 @@ TEST_F(IdentityTest, LoadsWhatFitsTogether) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("enroll")));
   EXPECT_THAT(LoadIdentity(&fs, "/id", clock_.Now() + absl::Hours(24 * 365)),
               StatusIs(absl::StatusCode::kUnauthenticated));
-  Install(&fs, pki_.Peer(pki_.Name("root", PeerRole::kOperator),
-                         kPeerLifetime, pki_.now));
-  EXPECT_THAT(LoadIdentity(&fs, "/id", clock_.Now()),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("institution")));
+  Install(&fs, pki_.Peer(pki_.Name("root", PeerRole::kOperator), kPeerLifetime,
+                         pki_.now));
+  EXPECT_THAT(
+      LoadIdentity(&fs, "/id", clock_.Now()),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("institution")));
 }
 
 // A loss of power at any step of a renewal leaves a key and a certificate that
@@ -113,9 +112,9 @@ TEST_F(IdentityTest, ARenewedCertificateIsChecked) {
   const TlsKey key = Must(TlsKey::Generate());
   const TlsKey other = Must(TlsKey::Generate());
   const TestPki elsewhere = TestPki::Create(clock_.Now());
-  EXPECT_THAT(Renew(&fs, key, Must(Issue(key, "bank-b"))),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("bank-b")));
+  EXPECT_THAT(
+      Renew(&fs, key, Must(Issue(key, "bank-b"))),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("bank-b")));
   EXPECT_THAT(Renew(&fs, key, Must(Issue(other, "bank-a"))),
               StatusIs(absl::StatusCode::kUnauthenticated));
   EXPECT_THAT(Renew(&fs, key, elsewhere.Peer("bank-a").chain_pem),

@@ -25,9 +25,9 @@ OutboxRecord Record(const std::string& payload, RandomSource& random) {
   OutboxRecord record;
   record.federation = "cards";
   record.institution = "bank-a";
-  record.frame_bytes = {static_cast<uint32_t>(payload.size() / 2),
-                        static_cast<uint32_t>(payload.size() -
-                                              payload.size() / 2)};
+  record.frame_bytes = {
+      static_cast<uint32_t>(payload.size() / 2),
+      static_cast<uint32_t>(payload.size() - payload.size() / 2)};
   record.content_key = ContentKey::Generate(random);
   Manifest& m = record.manifest;
   m.round = {4, 2};
@@ -50,18 +50,20 @@ class OutboxTest : public ::testing::Test {
   std::unique_ptr<Outbox> Open(FileSystem* fs, bool sync = true) {
     auto outbox = Outbox::Create(
         {.directory = "/outbox", .sync = sync, .sync_delay = absl::Seconds(2)},
-        {.fs = fs, .clock = &clock_, .sleeper = &sleeper_,
-         .random = &random_, .later = &later_},
+        {.fs = fs,
+         .clock = &clock_,
+         .sleeper = &sleeper_,
+         .random = &random_,
+         .later = &later_},
         &events_);
     CONSILIUM_CHECK(outbox.ok());
     return *std::move(outbox);
   }
-  absl::StatusOr<std::shared_ptr<OutboxEntry>> Put(
-      Outbox& outbox, const std::string& payload) {
+  absl::StatusOr<std::shared_ptr<OutboxEntry>> Put(Outbox& outbox,
+                                                   const std::string& payload) {
     OutboxRecord record = Record(payload, random_);
     CONSILIUM_ASSIGN_OR_RETURN(
-        OutboxDraft draft,
-        outbox.Begin(record.manifest.round, payload.size()));
+        OutboxDraft draft, outbox.Begin(record.manifest.round, payload.size()));
     CONSILIUM_RETURN_IF_ERROR(draft.payload()->WriteAt(0, AsBytes(payload)));
     return outbox.Commit(std::move(draft), std::move(record));
   }
@@ -181,9 +183,9 @@ TEST_F(OutboxTest, SaysWhenTheDiskIsTooSmall) {
   FaultFileSystem fs;
   auto outbox = Open(&fs);
   fs.FailWithNoSpaceAfter(1000);
-  EXPECT_THAT(outbox->Begin({1, 1}, 5000),
-              StatusIs(absl::StatusCode::kResourceExhausted,
-                       HasSubstr("state_dir")));
+  EXPECT_THAT(
+      outbox->Begin({1, 1}, 5000),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("state_dir")));
 }
 
 TEST_F(OutboxTest, OnlyTheNewestUploadOfARoundCounts) {
@@ -261,13 +263,14 @@ TEST(OutboxPowerLossTest, EntriesOfAnotherFederationAreDropped) {
   h.coordinator.OpenRound(1);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   EventSink events(nullptr);
-  ASSERT_OK_AND_ASSIGN(
-      auto outbox,
-      Outbox::Create({.directory = "/state/outbox"},
-                     {.fs = &h.memory, .clock = &h.clock,
-                      .sleeper = &h.sleeper, .random = &h.random,
-                      .later = &h.later},
-                     &events));
+  ASSERT_OK_AND_ASSIGN(auto outbox,
+                       Outbox::Create({.directory = "/state/outbox"},
+                                      {.fs = &h.memory,
+                                       .clock = &h.clock,
+                                       .sleeper = &h.sleeper,
+                                       .random = &h.random,
+                                       .later = &h.later},
+                                      &events));
   OutboxRecord record = Record("some payload", h.random);
   record.federation = "hospitals";
   ASSERT_OK_AND_ASSIGN(OutboxDraft draft, outbox->Begin({4, 2}, 12));

@@ -41,10 +41,12 @@ class HeldTasks final : public DelayedRunner {
 inline std::vector<float> Delta(const TensorSlot& slot, float scale = 1.0f) {
   std::vector<float> values(static_cast<size_t>(slot.elements));
   for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = scale * static_cast<float>(static_cast<int>(
-                            (i * 2654435761u + slot.first_element) % 2001) -
-                        1000) /
-                4096.0f;
+    values[i] =
+        scale *
+        static_cast<float>(
+            static_cast<int>((i * 2654435761u + slot.first_element) % 2001) -
+            1000) /
+        4096.0f;
   }
   return values;
 }

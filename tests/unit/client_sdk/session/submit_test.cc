@@ -184,7 +184,10 @@ TEST_P(FaultTest, AndAKilledProcessChangesNothing) {
       if (session.ok()) {
         auto task = h.Task(**session);
         if (task.ok()) {
-          (*session)->Submit(*task, h.FullUpdate(), {}, {}).status().IgnoreError();
+          (*session)
+              ->Submit(*task, h.FullUpdate(), {}, {})
+              .status()
+              .IgnoreError();
         }
       }
     }
@@ -207,8 +210,7 @@ TEST_P(FaultTest, AndAKilledProcessChangesNothing) {
 
 INSTANTIATE_TEST_SUITE_P(AllFaults, FaultTest,
                          ::testing::Values(Fault::kRequestLost,
-                                           Fault::kReplyLost,
-                                           Fault::kRestart),
+                                           Fault::kReplyLost, Fault::kRestart),
                          [](const auto& info) {
                            switch (info.param) {
                              case Fault::kRequestLost:
@@ -308,8 +310,7 @@ TEST(SubmitTest, ARefusalThatStandsEmptiesTheOutbox) {
 
   h.coordinator.RefuseInStreamAfter(
       3, {RefusalCode::kQuarantined, "norm of 1e9", {}});
-  ASSERT_OK_AND_ASSIGN(outcome,
-                       session->Submit(task, h.FullUpdate(), {}, {}));
+  ASSERT_OK_AND_ASSIGN(outcome, session->Submit(task, h.FullUpdate(), {}, {}));
   EXPECT_EQ(std::get<Refused>(outcome).message, "norm of 1e9");
   EXPECT_THAT(h.OutboxFiles(), IsEmpty());
 }
@@ -319,8 +320,7 @@ TEST(SubmitTest, ARefusalThatPassesIsWaitedFor) {
   h.coordinator.OpenRound(1);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
-  h.coordinator.RefuseBegin({RefusalCode::kBusy, "busy", absl::Seconds(7)},
-                            2);
+  h.coordinator.RefuseBegin({RefusalCode::kBusy, "busy", absl::Seconds(7)}, 2);
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
   EXPECT_THAT(h.sleeper.slept(),
               ElementsAre(absl::Seconds(7), absl::Seconds(7)));
@@ -386,8 +386,8 @@ TEST(SubmitTest, CancellingEndsItAndKeepsTheOutbox) {
       session->Submit(task, h.FullUpdate(), options, cancel.token());
   // The last acknowledgement may have been quicker.
   if (!outcome.ok()) {
-    EXPECT_THAT(outcome, StatusIs(absl::StatusCode::kCancelled,
-                                  HasSubstr("operator")));
+    EXPECT_THAT(outcome,
+                StatusIs(absl::StatusCode::kCancelled, HasSubstr("operator")));
     EXPECT_THAT(h.OutboxFiles(), SizeIs(1));
     ASSERT_OK(session->ResumePending({}, {}));
   }
@@ -420,11 +420,9 @@ TEST(SubmitTest, BadUpdatesAreNamedBeforeAnythingIsSent) {
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   const int64_t steps = h.coordinator.steps();
-  const auto refused_with = [&](const Update& update,
-                                const std::string& text) {
-    EXPECT_THAT(
-        session->Submit(task, update, {}, {}),
-        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));
+  const auto refused_with = [&](const Update& update, const std::string& text) {
+    EXPECT_THAT(session->Submit(task, update, {}, {}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));
   };
   Update update = h.FullUpdate();
   h.storage[3][1234] = std::numeric_limits<float>::quiet_NaN();
@@ -459,9 +457,9 @@ TEST(SubmitTest, BadUpdatesAreNamedBeforeAnythingIsSent) {
   refused_with(update, "loss");
 
   TrainTask forged;
-  EXPECT_THAT(session->Submit(forged, h.FullUpdate(), {}, {}),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("WaitForWork")));
+  EXPECT_THAT(
+      session->Submit(forged, h.FullUpdate(), {}, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("WaitForWork")));
   task.max_update_bytes = 1000;
   EXPECT_THAT(session->Submit(task, h.FullUpdate(), {}, {}),
               StatusIs(absl::StatusCode::kResourceExhausted,

@@ -49,9 +49,7 @@ class VersionCacheTest : public ::testing::Test {
                                session_->OpenVersion(version, {}, {}));
     return Parameters(std::move(opened));
   }
-  uint64_t Downloaded() {
-    return h_.coordinator.downloaded() - before_;
-  }
+  uint64_t Downloaded() { return h_.coordinator.downloaded() - before_; }
   std::vector<std::string> Files() {
     return *PosixFileSystem()->List(directory_ / "state/versions");
   }
@@ -69,15 +67,15 @@ class VersionCacheTest : public ::testing::Test {
 TEST_F(VersionCacheTest, IsDownloadedOnceAndMapped) {
   const Version version = Publish(1, 0.5f);
   std::vector<uint64_t> seen;
-  ASSERT_OK_AND_ASSIGN(auto opened,
-                       session_->OpenVersion(
-                           version,
-                           [&](const TransferProgress& progress) {
-                             EXPECT_EQ(progress.phase,
-                                       TransferProgress::Phase::kDownload);
-                             seen.push_back(progress.done_bytes);
-                           },
-                           {}));
+  ASSERT_OK_AND_ASSIGN(
+      auto opened,
+      session_->OpenVersion(version,
+                            [&](const TransferProgress& progress) {
+                              EXPECT_EQ(progress.phase,
+                                        TransferProgress::Phase::kDownload);
+                              seen.push_back(progress.done_bytes);
+                            },
+                            {}));
   const Parameters parameters(opened);
   ASSERT_OK_AND_ASSIGN(const auto trunk, parameters.Tensor("trunk"));
   EXPECT_THAT(trunk, SizeIs(700000));
@@ -116,8 +114,8 @@ TEST_F(VersionCacheTest, GoesOnInALaterProcess) {
 
 TEST_F(VersionCacheTest, ADamagedPrefixIsFetchedAgain) {
   const Version version = Publish(1, 0.5f);
-  const std::string part = JoinPath(directory_ / "state/versions",
-                                    version.digest.Hex() + ".part");
+  const std::string part =
+      JoinPath(directory_ / "state/versions", version.digest.Hex() + ".part");
   ASSERT_OK(WriteFileAtomic(PosixFileSystem(), part,
                             AsBytes(std::string(5000, '?'))));
   ASSERT_OK(Open(version));
@@ -164,10 +162,9 @@ TEST_F(VersionCacheTest, KeepsTheLastTwoAndWhatIsMappedStaysReadable) {
   ASSERT_OK(Open(v2));
   ASSERT_OK(Open(v1));
   ASSERT_OK(Open(v3));  // v2 was used longest ago
-  EXPECT_THAT(Files(),
-              ::testing::UnorderedElementsAre(
-                  v1.digest.Hex() + ".safetensors",
-                  v3.digest.Hex() + ".safetensors"));
+  EXPECT_THAT(Files(), ::testing::UnorderedElementsAre(
+                           v1.digest.Hex() + ".safetensors",
+                           v3.digest.Hex() + ".safetensors"));
   ASSERT_OK(Open(v2));
   EXPECT_FALSE(PosixFileSystem()->Exists(first.path()));
   ASSERT_OK_AND_ASSIGN(const auto head, first.Tensor("head"));

@@ -22,8 +22,7 @@ TEST(WorkTest, IdleComesBackWithItsReasonAfterTheWait) {
   Harness h;
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   const absl::Duration before = h.clock.Monotonic();
-  ASSERT_OK_AND_ASSIGN(Work work,
-                       session->WaitForWork(absl::Minutes(5), {}));
+  ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(5), {}));
   EXPECT_EQ(std::get<Idle>(work).reason, "no round is open");
   EXPECT_GE(h.clock.Monotonic() - before, absl::Minutes(5));
   // Polls of a minute each, as the coordinator grants, and the first.
@@ -54,8 +53,9 @@ TEST(WorkTest, AForgedAnnouncementIsNeverTaken) {
       [](TrainOffer& o) {
         o.terms.statement.sealing_public_key->bytes[0] ^= std::byte{1};
       },
-      [](TrainOffer& o) { o.terms.statement.base.digest.bytes[0] ^=
-                              std::byte{1}; },
+      [](TrainOffer& o) {
+        o.terms.statement.base.digest.bytes[0] ^= std::byte{1};
+      },
       [](TrainOffer& o) { o.terms.statement.federation = "hospitals"; },
       [](TrainOffer& o) { o.terms.statement.weight_max = 2e6; },
       [](TrainOffer& o) { o.terms.signature.bytes[63] ^= std::byte{1}; },
@@ -65,8 +65,7 @@ TEST(WorkTest, AForgedAnnouncementIsNeverTaken) {
     h.coordinator.OpenRound(1);
     h.coordinator.Edit(forge);
     ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
-    EXPECT_THAT(h.Task(*session),
-                StatusIs(absl::StatusCode::kUnauthenticated));
+    EXPECT_THAT(h.Task(*session), StatusIs(absl::StatusCode::kUnauthenticated));
     EXPECT_THAT(h.sleeper.slept(), IsEmpty());
   }
 }
@@ -76,14 +75,13 @@ TEST(WorkTest, AForgedCandidateIsNeverTaken) {
   EvaluateOffer offer;
   offer.task.round = 1;
   offer.task.candidate = {2, Sha256("candidate"), 100};
-  offer.signature = h.coordinator.Sign(
-      {.federation = "cards",
-       .version = {2, Sha256("candidate"), 100},
-       .layout_digest = h.coordinator.layout_digest()});
+  offer.signature =
+      h.coordinator.Sign({.federation = "cards",
+                          .version = {2, Sha256("candidate"), 100},
+                          .layout_digest = h.coordinator.layout_digest()});
   h.coordinator.OfferEvaluation(offer);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
-  ASSERT_OK_AND_ASSIGN(Work work,
-                       session->WaitForWork(absl::Minutes(1), {}));
+  ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(1), {}));
   EXPECT_EQ(std::get<EvaluateTask>(work).candidate.number, 2u);
 
   offer.task.candidate.number = 3;
@@ -99,8 +97,7 @@ TEST(WorkTest, ARoundWithOurContributionIsNoWork) {
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
   const int64_t steps = h.coordinator.steps();
-  ASSERT_OK_AND_ASSIGN(Work work,
-                       session->WaitForWork(absl::Minutes(5), {}));
+  ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(5), {}));
   EXPECT_THAT(std::get<Idle>(work).reason, HasSubstr("not closed yet"));
   // The fake answers at once each time; the session does not spin.
   EXPECT_LE(h.coordinator.steps() - steps, 100);
@@ -112,8 +109,7 @@ TEST(WorkTest, AnAbsentCoordinatorIsAReasonWhileThePolicyAllows) {
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   h.coordinator.SetUnreachable(true);
   const absl::Duration before = h.clock.Monotonic();
-  ASSERT_OK_AND_ASSIGN(Work work,
-                       session->WaitForWork(absl::Minutes(5), {}));
+  ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(5), {}));
   EXPECT_THAT(std::get<Idle>(work).reason, HasSubstr("does not answer"));
   EXPECT_EQ(h.clock.Monotonic() - before, absl::Minutes(5));
 
@@ -181,8 +177,7 @@ TEST(WorkTest, DecliningAndEvaluatingAreRetried) {
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   h.coordinator.FailAt(1, Fault::kReplyLost);
-  EXPECT_OK(session->Decline({task.round, task.attempt}, "no data", false,
-                             {}));
+  EXPECT_OK(session->Decline({task.round, task.attempt}, "no data", false, {}));
   EXPECT_THAT(h.coordinator.log(), Contains("no data").Times(2));
 
   h.coordinator.FailAt(1, Fault::kRequestLost);
@@ -221,7 +216,8 @@ TEST(WorkTest, OptionsAreChecked) {
            [](ClientOptions& o) { o.retry.initial = absl::ZeroDuration(); }},
           {"retry.cap",
            [](ClientOptions& o) { o.retry.cap = absl::Milliseconds(1); }},
-          {"retry.multiplier", [](ClientOptions& o) { o.retry.multiplier = 0; }},
+          {"retry.multiplier",
+           [](ClientOptions& o) { o.retry.multiplier = 0; }},
           {"control_timeout",
            [](ClientOptions& o) { o.control_timeout = absl::ZeroDuration(); }},
           {"stall_timeout",

@@ -53,8 +53,8 @@ class ClientTest : public ::testing::Test {
   // A version file of the coordinator's layout, every element `value`.
   Version Publish(uint64_t number, float value) {
     TempDir scratch;
-    auto file = Must(PosixFileSystem()->Open(
-        scratch / "version", {.write = true, .create = true}));
+    auto file = Must(PosixFileSystem()->Open(scratch / "version",
+                                             {.write = true, .create = true}));
     std::vector<float> values;
     const auto written = Must(WriteVersionFile(
         coordinator_.far.layout(), coordinator_.far.layout_digest(),
@@ -63,8 +63,8 @@ class ClientTest : public ::testing::Test {
           return std::span<const float>(values);
         },
         Sha256HasherFactory(), file.get()));
-    coordinator_.far.objects()[written.digest] = Must(
-        ReadWholeFile(PosixFileSystem(), scratch / "version", 1 << 30));
+    coordinator_.far.objects()[written.digest] =
+        Must(ReadWholeFile(PosixFileSystem(), scratch / "version", 1 << 30));
     return {number, written.digest,
             static_cast<uint64_t>(written.info.file_bytes)};
   }
@@ -118,9 +118,8 @@ TEST_F(ClientTest, EvaluatesACandidate) {
   EXPECT_THAT(parameters.Shape("head"),
               IsOkAndHolds(std::vector<int64_t>{3, 5}));
   EXPECT_THAT(parameters.Names(), SizeIs(4));
-  ASSERT_OK_AND_ASSIGN(
-      const auto refused,
-      client->ReportEvaluation(task, 30, {{"accuracy", 0.9}}));
+  ASSERT_OK_AND_ASSIGN(const auto refused,
+                       client->ReportEvaluation(task, 30, {{"accuracy", 0.9}}));
   EXPECT_FALSE(refused.has_value());
 }
 
@@ -156,8 +155,8 @@ TEST_F(ClientTest, EveryFaultOnTheWireIsRetried) {
   for (int k = 1; k <= 9; ++k) {
     for (const Fault fault :
          {Fault::kRequestLost, Fault::kReplyLost, Fault::kRestart}) {
-      const auto round = static_cast<uint64_t>(10 * k) +
-                         static_cast<uint64_t>(fault);
+      const auto round =
+          static_cast<uint64_t>(10 * k) + static_cast<uint64_t>(fault);
       coordinator_.far.OpenRound(round);
       ASSERT_OK_AND_ASSIGN(auto client, Client::Connect(options_));
       ASSERT_OK_AND_ASSIGN(const TrainTask task, Task(*client));
@@ -192,16 +191,15 @@ TEST_F(ClientTest, GoesThroughAConnectProxy) {
   ASSERT_OK_AND_ASSIGN(const TrainTask task, Task(*client));
   ASSERT_OK(client->Submit(task, Constant(0.5f)));
   ASSERT_FALSE(proxy.heads().empty());
-  EXPECT_THAT(proxy.heads()[0],
-              HasSubstr("CONNECT coordinator.example:7443"));
+  EXPECT_THAT(proxy.heads()[0], HasSubstr("CONNECT coordinator.example:7443"));
 }
 
 TEST_F(ClientTest, ADifferentCoordinatorIsAnErrorThatIsNotRetried) {
   const GrpcCoordinator other;  // same names, another root CA
   options_.coordinator = other.address();
-  EXPECT_THAT(Client::Connect(options_),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("root-ca.pem")));
+  EXPECT_THAT(
+      Client::Connect(options_),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("root-ca.pem")));
   options_.coordinator = coordinator_.address();
   options_.server_name = "another.example";
   EXPECT_THAT(Client::Connect(options_),
@@ -239,9 +237,9 @@ TEST_F(ClientTest, AnExpiredCertificateIsSaidAtOnce) {
       directory_.path(),
       coordinator_.pki.Peer(coordinator_.pki.Name("bank-a"), absl::Hours(1),
                             coordinator_.pki.now - absl::Hours(5)));
-  EXPECT_THAT(Client::Connect(options_),
-              StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("expired")));
+  EXPECT_THAT(
+      Client::Connect(options_),
+      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("expired")));
 }
 
 TEST_F(ClientTest, CancellingEndsALongPoll) {

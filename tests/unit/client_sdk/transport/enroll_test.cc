@@ -44,20 +44,19 @@ TEST_F(EnrollTest, MakesAnIdentityThatLoads) {
   EXPECT_EQ(enrollment.institution, "bank-a");
   EXPECT_EQ(enrollment.service_address, "coordinator.example:7443");
   EXPECT_EQ(ModeOf("client.key"), 0600u);
-  ASSERT_OK_AND_ASSIGN(
-      const InstitutionIdentity identity,
-      LoadIdentity(PosixFileSystem(), options_.directory,
-                   SystemClock()->Now()));
+  ASSERT_OK_AND_ASSIGN(const InstitutionIdentity identity,
+                       LoadIdentity(PosixFileSystem(), options_.directory,
+                                    SystemClock()->Now()));
   EXPECT_EQ(identity.name.Uri(), "consilium://cards/institution/bank-a");
   EXPECT_EQ(identity.signing_key, coordinator_.far.Identity().signing_key);
   EXPECT_EQ(identity.leaf.serial, enrollment.certificate_serial);
-  ASSERT_OK_AND_ASSIGN(const std::string config,
-                       ReadWholeFile(PosixFileSystem(),
-                                     enrollment.config_path, 1 << 20));
+  ASSERT_OK_AND_ASSIGN(
+      const std::string config,
+      ReadWholeFile(PosixFileSystem(), enrollment.config_path, 1 << 20));
   EXPECT_THAT(config, HasSubstr("coordinator = \"coordinator.example:7443\""));
 
-  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kAlreadyExists,
-                                         HasSubstr("renew")));
+  EXPECT_THAT(Enroll(options_),
+              StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("renew")));
 }
 
 TEST_F(EnrollTest, FingerprintsMayHaveColons) {
@@ -88,8 +87,8 @@ TEST_F(EnrollTest, AnotherRootIsRefusedBeforeTheTokenLeaves) {
 TEST_F(EnrollTest, AWrongTokenLeavesNoIdentity) {
   options_.token =
       EnrollmentToken::Generate(*SystemRandom()).ToText().Text(kForTest);
-  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated,
-                                         HasSubstr("token")));
+  EXPECT_THAT(Enroll(options_),
+              StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("token")));
   // The right token still works in the same directory.
   options_.token = coordinator_.service.token;
   EXPECT_OK(Enroll(options_));
@@ -111,10 +110,9 @@ TEST_F(EnrollTest, WhatIsIssuedIsChecked) {
   };
   for (const auto& spoil : spoilers) {
     coordinator_.service.edit_enrolment = spoil;
-    EXPECT_THAT(Enroll(options_),
-                StatusIs(absl::StatusCode::kUnauthenticated));
-    EXPECT_FALSE(PosixFileSystem()->Exists(
-        JoinPath(options_.directory, "client.pem")));
+    EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated));
+    EXPECT_FALSE(
+        PosixFileSystem()->Exists(JoinPath(options_.directory, "client.pem")));
   }
 }
 

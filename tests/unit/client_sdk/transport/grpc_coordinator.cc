@@ -28,8 +28,7 @@ void Fill(const SignedReceipt& receipt, v1::Receipt* out) {
 }
 
 void Fill(const Version& version, v1::VersionRef* out) {
-  ToProto(SignedVersionRef{version.number, version.digest, version.bytes},
-          out);
+  ToProto(SignedVersionRef{version.number, version.digest, version.bytes}, out);
 }
 
 Manifest ManifestOf(const v1::UploadManifest& in) {
@@ -47,9 +46,9 @@ Manifest ManifestOf(const v1::UploadManifest& in) {
   m.chunk_count = in.chunk_count();
   m.payload_digest = Must(DigestOf(in.payload_sha256(), "payload"));
   if (in.sealed()) {
-    m.wrapped_key = Must(
-        WrappedKey::FromParts(AsBytes(in.wrapped_key().ephemeral_public()),
-                              AsBytes(in.wrapped_key().ciphertext())));
+    m.wrapped_key =
+        Must(WrappedKey::FromParts(AsBytes(in.wrapped_key().ephemeral_public()),
+                                   AsBytes(in.wrapped_key().ciphertext())));
   }
   EXPECT_EQ(in.manifest_version(), 1u);
   EXPECT_EQ(in.vectors(0).name(), "parameters");
@@ -93,8 +92,7 @@ grpc::Status FakeService::WaitForWork(grpc::ServerContext*,
                                       v1::WaitForWorkResponse* response) {
   const auto reply = transport_->WaitForWork(
       request->known_revision(),
-      absl::Milliseconds(static_cast<int64_t>(request->max_wait_millis())),
-      {});
+      absl::Milliseconds(static_cast<int64_t>(request->max_wait_millis())), {});
   if (!reply.ok()) return ToGrpc(reply.status());
   response->set_revision(reply->revision);
   if (const auto* train = std::get_if<TrainOffer>(&reply->work)) {
@@ -116,8 +114,7 @@ grpc::Status FakeService::WaitForWork(grpc::ServerContext*,
     out->set_signature(offer->signature.ToString());
     out->set_deadline(MicrosOf(offer->task.deadline));
   } else {
-    response->mutable_idle()->set_reason(
-        std::get<Idle>(reply->work).reason);
+    response->mutable_idle()->set_reason(std::get<Idle>(reply->work).reason);
   }
   return grpc::Status::OK;
 }
@@ -125,9 +122,9 @@ grpc::Status FakeService::WaitForWork(grpc::ServerContext*,
 grpc::Status FakeService::ReportProgress(
     grpc::ServerContext*, const v1::ReportProgressRequest* request,
     v1::ReportProgressResponse* response) {
-  const auto reply = transport_->ReportProgress(
-      {request->round(), request->attempt()}, request->fraction(),
-      request->text(), {});
+  const auto reply =
+      transport_->ReportProgress({request->round(), request->attempt()},
+                                 request->fraction(), request->text(), {});
   if (!reply.ok()) return ToGrpc(reply.status());
   response->set_go_on(reply->go_on);
   response->set_reason(reply->reason);
@@ -183,9 +180,8 @@ grpc::Status FakeService::Upload(
   do {
     ChunkBytes chunk;
     chunk.size = message.data().size();
-    chunk.memory =
-        std::shared_ptr<std::byte>(new std::byte[chunk.size],
-                                   std::default_delete<std::byte[]>());
+    chunk.memory = std::shared_ptr<std::byte>(
+        new std::byte[chunk.size], std::default_delete<std::byte[]>());
     std::copy(message.data().begin(), message.data().end(),
               reinterpret_cast<char*>(chunk.memory.get()));
     open = far_stream->Write(message.index(), chunk);
@@ -251,8 +247,8 @@ grpc::Status FakeService::Enroll(grpc::ServerContext*,
                                  const v1::EnrollRequest* request,
                                  v1::EnrollResponse* response) {
   if (request->token() != token) {
-    return ToGrpc(absl::UnauthenticatedError(
-        "the token is wrong, used or expired"));
+    return ToGrpc(
+        absl::UnauthenticatedError("the token is wrong, used or expired"));
   }
   const auto chain =
       pki_->ca.IssuePeer(request->csr_pem(), pki_->Name("bank-a"), pki_->now,
@@ -263,8 +259,7 @@ grpc::Status FakeService::Enroll(grpc::ServerContext*,
   response->set_uri("consilium://cards/institution/bank-a");
   response->set_certificate_chain_pem(*chain);
   response->set_root_ca_pem(pki_->ca.root_pem());
-  response->set_signing_public_key(
-      far_->Identity().signing_key.ToString());
+  response->set_signing_public_key(far_->Identity().signing_key.ToString());
   response->set_service_address("coordinator.example:7443");
   if (edit_enrolment) edit_enrolment(*response);
   return grpc::Status::OK;
@@ -273,9 +268,9 @@ grpc::Status FakeService::Enroll(grpc::ServerContext*,
 GrpcCoordinator::GrpcCoordinator(bool enrolment) : enrolment_(enrolment) {
   const TlsIdentity identity = pki.Server();
   const auto write = [&](const char* name, std::string_view text) {
-    CONSILIUM_CHECK(WriteFileAtomic(PosixFileSystem(), directory_ / name,
-                                    AsBytes(text))
-                        .ok());
+    CONSILIUM_CHECK(
+        WriteFileAtomic(PosixFileSystem(), directory_ / name, AsBytes(text))
+            .ok());
   };
   write("root.pem", identity.root_pem);
   write("server.pem", identity.chain_pem);

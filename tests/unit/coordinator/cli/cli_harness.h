@@ -31,11 +31,11 @@ struct FakeCoordinator {
   std::map<std::string, absl::Status> errors;
   // "SetFederation reason: \"x\"", in order.
   std::vector<std::string> calls;
-  std::vector<v1::RoundInfo> snapshots;       // of WatchRound
-  absl::Status watch_end;                     // after the snapshots
-  std::string blob;                           // of DownloadVersion
-  size_t cut_after = std::string::npos;       // bytes of the first download
-  std::vector<uint64_t> offsets;              // asked of DownloadVersion
+  std::vector<v1::RoundInfo> snapshots;        // of WatchRound
+  absl::Status watch_end;                      // after the snapshots
+  std::string blob;                            // of DownloadVersion
+  size_t cut_after = std::string::npos;        // bytes of the first download
+  std::vector<uint64_t> offsets;               // asked of DownloadVersion
   std::vector<v1::ImportVersionChunk> chunks;  // of ImportVersion
 
   template <typename Message>
@@ -50,10 +50,10 @@ class FakeAdmin final : public AdminApi {
  public:
   explicit FakeAdmin(FakeCoordinator* fake) : fake_(*fake) {}
 
-#define CONSILIUM_FAKE_CALL(Method, Request, Response, is_long) \
-  absl::Status Method(const v1::Request& request,               \
-                      v1::Response* response) override {        \
-    return Run(#Method, request, response);                     \
+#define CONSILIUM_FAKE_CALL(Method, Request, Response, is_long)           \
+  absl::Status Method(const v1::Request& request, v1::Response* response) \
+      override {                                                          \
+    return Run(#Method, request, response);                               \
   }
   CONSILIUM_ADMIN_CALLS(CONSILIUM_FAKE_CALL)
 #undef CONSILIUM_FAKE_CALL
@@ -125,14 +125,15 @@ class CliTest : public ::testing::Test {
     env_.fs = PosixFileSystem();
     env_.clock = &clock_;
     env_.random = &random_;
-    env_.variables = [this](const std::string& name)
-        -> std::optional<std::string> {
+    env_.variables =
+        [this](const std::string& name) -> std::optional<std::string> {
       const auto found = variables_.find(name);
       if (found == variables_.end()) return std::nullopt;
       return found->second;
     };
-    env_.connect = [this](const GlobalOptions&, const CliEnvironment&)
-        -> absl::StatusOr<AdminSession> {
+    env_.connect = [this](
+                       const GlobalOptions&,
+                       const CliEnvironment&) -> absl::StatusOr<AdminSession> {
       CONSILIUM_RETURN_IF_ERROR(connect_error_);
       AdminSession session;
       session.api = std::make_unique<FakeAdmin>(&fake_);

@@ -60,7 +60,8 @@ TEST_F(CommandsTest, TextFromPeersCannotMoveTheCursor) {
   list.add_institutions()->set_name("a\x1b[2Jb\nc");
   ASSERT_EQ(Run({"institution", "list"}), 0);
   EXPECT_THAT(out(), Not(HasSubstr("\x1b")));
-  EXPECT_EQ(std::count(out().begin(), out().end(), '\n'), 2);
+  const std::string text = out();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
 }
 
 TEST_F(CommandsTest, JsonHasStableNamesAndTypes) {
@@ -184,9 +185,12 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
       .mutable_current()
       ->set_number(9);
   const std::vector<std::vector<std::string>> verbs = {
-      {"institution", "revoke", "bank-a"},  {"round", "cancel", "7"},
-      {"round", "close-now", "7"},          {"version", "rollback", "3"},
-      {"version", "promote", "9"},          {"contribution", "quarantine", "3fa"},
+      {"institution", "revoke", "bank-a"},
+      {"round", "cancel", "7"},
+      {"round", "close-now", "7"},
+      {"version", "rollback", "3"},
+      {"version", "promote", "9"},
+      {"contribution", "quarantine", "3fa"},
   };
   for (std::vector<std::string> args : verbs) {
     fake_.calls.clear();
@@ -298,7 +302,8 @@ TEST_F(CommandsTest, CompletionKnowsTheTree) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
     ASSERT_EQ(Run({"completion", shell}), 0);
     EXPECT_THAT(out(), AllOf(HasSubstr("close-now"), HasSubstr("rollback"),
-                             HasSubstr("reason"))) << shell;
+                             HasSubstr("reason")))
+        << shell;
   }
   EXPECT_EQ(Run({"completion", "csh"}), kExitUsage.code);
 }
@@ -312,8 +317,9 @@ TEST(OutputTest, AgesAndWidths) {
   EXPECT_EQ(style.Age(MicrosAgo(absl::Hours(49))), "2d ago");
   EXPECT_EQ(style.Age(MicrosAgo(-absl::Minutes(5))), "in 5m");
   EXPECT_EQ(style.When(0), "-");
-  EXPECT_EQ(DisplayWidth("\x1b[1mZürich\x1b[0m"), 6u);
-  EXPECT_EQ(CutToWidth("\x1b[1mZürich\x1b[0m", 2), "\x1b[1mZü\x1b[0m");
+  EXPECT_EQ(DisplayWidth("\x1b[1mZ\xc3\xbcrich\x1b[0m"), 6u);
+  EXPECT_EQ(CutToWidth("\x1b[1mZ\xc3\xbcrich\x1b[0m", 2),
+            "\x1b[1mZ\xc3\xbc\x1b[0m");
   EXPECT_EQ(CutToWidth("short", 80), "short");
 }
 

@@ -31,11 +31,12 @@ v1::RoundInfo Snapshot(uint64_t round, const std::string& phase,
 class WatchTest : public CliTest {};
 
 TEST_F(WatchTest, PipedItPrintsALineForEachChange) {
-  fake_.snapshots = {
-      Snapshot(7, "collecting", 0.10), Snapshot(7, "collecting", 0.14),
-      Snapshot(7, "collecting", 0.19), Snapshot(7, "collecting", 0.21),
-      Snapshot(7, "collecting", 1, "committed"), Snapshot(7, "promoted", 1,
-                                                          "committed")};
+  fake_.snapshots = {Snapshot(7, "collecting", 0.10),
+                     Snapshot(7, "collecting", 0.14),
+                     Snapshot(7, "collecting", 0.19),
+                     Snapshot(7, "collecting", 0.21),
+                     Snapshot(7, "collecting", 1, "committed"),
+                     Snapshot(7, "promoted", 1, "committed")};
   EXPECT_EQ(Run({"round", "watch", "7"}), 0);
   EXPECT_EQ(out(),
             "00:00:00 round 7 bank-a: training 10 %\n"
@@ -76,8 +77,7 @@ TEST_F(WatchTest, ABrokenStreamEndsTheJsonLinesWithAnError) {
   fake_.watch_end = absl::UnavailableError("gone");
   EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 3);
   const std::string text = out();
-  const auto last =
-      nlohmann::json::parse(text.substr(text.find('\n') + 1));
+  const auto last = nlohmann::json::parse(text.substr(text.find('\n') + 1));
   EXPECT_EQ(last["event"], "error");
   EXPECT_EQ(last["terminal"], true);
 }
@@ -131,8 +131,8 @@ TEST_F(TransferTest, ExportWritesTheVerifiedBytes) {
   EXPECT_EQ(Json()["digest"], Sha256(fake_.blob).Hex());
   // Once there, it is not replaced by accident.
   EXPECT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3"}), 1);
-  EXPECT_EQ(
-      Run({"version", "export", "3", "--output", dir_ / "v3", "--force"}), 0);
+  EXPECT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3", "--force"}),
+            0);
 }
 
 TEST_F(TransferTest, ACutDownloadIsResumedInTheSameRun) {
@@ -143,8 +143,8 @@ TEST_F(TransferTest, ACutDownloadIsResumedInTheSameRun) {
 }
 
 TEST_F(TransferTest, ALaterRunContinuesThePart) {
-  ASSERT_OK(WriteFileAtomic(env_.fs, part_,
-                            AsBytes(fake_.blob.substr(0, 1234))));
+  ASSERT_OK(
+      WriteFileAtomic(env_.fs, part_, AsBytes(fake_.blob.substr(0, 1234))));
   ASSERT_EQ(Run({"version", "export", "3", "--output", dir_ / "v3", "--json"}),
             0);
   EXPECT_THAT(fake_.offsets, ElementsAre(1234));

@@ -18,8 +18,8 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-// What comes back for `request`, until the server closes. `hang_up` says that
-// no further request follows, where the request cannot.
+// What comes back for `request`, until the server closes. `hang_up`: or until
+// the headers are there, where the server would wait for another request.
 std::string Exchange(int port, const std::string& request,
                      bool hang_up = false) {
   const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -30,10 +30,10 @@ std::string Exchange(int port, const std::string& request,
   std::string answer;
   if (::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 &&
       ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
-    if (hang_up) ::shutdown(fd, SHUT_WR);
     char buffer[4096];
     for (ssize_t n; (n = ::recv(fd, buffer, sizeof(buffer), 0)) > 0;) {
       answer.append(buffer, static_cast<size_t>(n));
+      if (hang_up && answer.find("\r\n\r\n") != std::string::npos) break;
     }
   }
   ::close(fd);

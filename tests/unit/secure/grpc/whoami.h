@@ -157,8 +157,7 @@ class TestClient {
 
   Answer Ask(const std::string& request = "who am I?") {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() +
-                         std::chrono::seconds(20));
+    context.set_deadline(gpr_time_from_seconds(20, GPR_TIMESPAN));
     const grpc::ByteBuffer message = ToBuffer(request);
     grpc::ByteBuffer reply;
     Answer answer;

@@ -1,0 +1,465 @@
+// Replay, contributions and versions: what happens to what was handed in.
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "consilium/aggregation/version_file.h"
+#include "consilium/base/bytes.h"
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "consilium/secure/sha256.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/group_report.h"
+#include "coordinator/engine/spool_source.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+namespace {
+
+absl::StatusOr<ContributionRow> GetContribution(ReadTx& tx,
+                                                const std::string& id) {
+  CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindContribution(tx, id));
+  if (!row.has_value()) {
+    return absl::NotFoundError(Cat("there is no contribution ", Quoted(id),
+                                   "; see `consilium contribution list`"));
+  }
+  return *row;
+}
+
+}  // namespace
+
+absl::StatusOr<ReplayView> Engine::ReplayRound(
+    const std::string& actor, int64_t round,
+    const std::vector<std::string>& exclude, const std::string& reason) {
+  RoundRow row;
+  VersionRow base;
+  std::optional<VersionRow> recorded;
+  FoldJobInput input;
+  const std::set<std::string> excluded(exclude.begin(), exclude.end());
+  std::set<std::string> seen;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetRound(tx, round));
+        CONSILIUM_ASSIGN_OR_RETURN(base, GetVersion(tx, row.base_version));
+        if (row.candidate_version.has_value()) {
+          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow version,
+                                     GetVersion(tx, *row.candidate_version));
+          recorded = version;
+        }
+        ContributionQuery query;
+        query.round = round;
+        query.attempt = row.attempt;
+        CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
+                                   ListContributions(tx, query));
+        for (const ContributionRow& c : rows) {
+          // A contribution quarantined after its fold was part of it.
+          const bool folded = c.state == ContributionState::kFolded ||
+                              (c.state == ContributionState::kQuarantined &&
+                               !c.receipt.empty() && excluded.empty() &&
+                               recorded.has_value() && recorded->tainted);
+          if (!folded) continue;
+          CONSILIUM_ASSIGN_OR_RETURN(const InstitutionRow institution,
+                                     GetInstitution(tx, c.institution_id));
+          seen.insert(institution.name);
+          if (excluded.contains(institution.name)) continue;
+          input.members.push_back({institution.name, c.id, c.spool_path});
+        }
+        return absl::OkStatus();
+      }));
+  if (!recorded.has_value()) {
+    return absl::FailedPreconditionError(
+        Cat("round ", round, " is ", row.state, " and made no version"));
+  }
+  for (const std::string& name : excluded) {
+    if (!seen.contains(name)) {
+      return absl::InvalidArgumentError(Cat(
+          Quoted(name), " has no contribution in version ", recorded->number));
+    }
+  }
+  if (input.members.empty()) {
+    return absl::FailedPreconditionError("no contribution is left to fold");
+  }
+  if (row.round_key_state == RoundKeyState::kDestroyed) {
+    return absl::FailedPreconditionError(
+        Cat("round ", round,
+            " cannot be replayed: its key was destroyed when "
+            "storage.spool_retention ended"));
+  }
+  std::sort(input.members.begin(), input.members.end(),
+            [](const auto& a, const auto& b) {
+              return a.institution < b.institution;
+            });
+  CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
+                             RoundStateFromJson(row.state_json));
+  std::optional<X25519PrivateKey> key;
+  if (row.round_key_state == RoundKeyState::kLive) {
+    CONSILIUM_ASSIGN_OR_RETURN(key, LoadRoundKey(round, row.attempt));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(input.context,
+                             MakeContext(state, base, std::move(key)));
+  input.base = base;
+  input.min_contributors = state.config.minimum_group_contributors;
+  input.threads = options_.fold_threads;
+  input.clock = deps_.clock;
+  for (const FoldJobInput::Member& member : input.members) {
+    if (member.spool_path.empty()) {
+      return absl::FailedPreconditionError(
+          Cat("the spool of ", member.institution,
+              " was deleted when "
+              "storage.spool_retention ended"));
+    }
+  }
+  FoldJobFailure failure;
+  const absl::Duration started = deps_.clock->Monotonic();
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const FoldJobResult result,
+      RunFoldJob(input, *deps_.store, !excluded.empty(), &failure));
+  ReplayView view;
+  view.recorded = recorded->digest;
+  view.replayed = result.digest;
+  view.took = deps_.clock->Monotonic() - started;
+  for (const FoldJobInput::Member& member : input.members) {
+    view.contributions.push_back(member.institution);
+  }
+  const absl::Time now = deps_.clock->Now();
+  std::string detail = Cat("replayed digest ", result.digest.Hex());
+  for (const std::string& name : excluded) CatInto(detail, ", without ", name);
+  if (!reason.empty()) CatInto(detail, ": ", reason);
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        if (!excluded.empty()) {
+          VersionRow version;
+          version.digest = result.digest;
+          version.blob_bytes = result.bytes;
+          version.parent = base.number;
+          version.round = round;
+          version.attempt = row.attempt;
+          version.state = VersionState::kCandidate;
+          version.reason = detail;
+          version.report_json = GroupReportToJson(result.groups);
+          version.created_at = now;
+          CONSILIUM_ASSIGN_OR_RETURN(
+              InsertedVersion inserted,
+              InsertVersion(tx, version,
+                            [this](const VersionRow& complete)
+                                -> absl::StatusOr<std::string> {
+                              std::string signature;
+                              CONSILIUM_RETURN_IF_ERROR(
+                                  SignVersion(complete, &signature));
+                              return signature;
+                            }));
+          view.candidate = std::move(inserted.row);
+        }
+        return AppendAudit(tx, NewAudit(now, actor, "round.replay",
+                                        Cat("round ", round), detail))
+            .status();
+      }));
+  if (!excluded.empty()) deps_.store->blobs().Release(result.digest);
+  return view;
+}
+
+absl::Status Engine::QuarantineContribution(const std::string& actor,
+                                            const std::string& id,
+                                            const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ContributionRow row;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.state == ContributionState::kQuarantined) return absl::OkStatus();
+  if (row.state != ContributionState::kCommitted &&
+      row.state != ContributionState::kFolded &&
+      row.state != ContributionState::kUploading) {
+    return absl::FailedPreconditionError(Cat("contribution ", id, " is ",
+                                             ToString(row.state),
+                                             " and counts for nothing"));
+  }
+  const std::string why =
+      reason.empty() ? "quarantined by the operator" : reason;
+  const auto mark = [&](WriteTx& tx) -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(
+        SetContributionState(tx, row.id, ContributionState::kQuarantined, why));
+    return AppendAudit(
+               tx, NewAudit(now, actor, "contribution.quarantine", row.id, why))
+        .status();
+  };
+  LiveRound* const live = FindLive(row.round);
+  if (live != nullptr) {
+    CONSILIUM_RETURN_IF_ERROR(
+        Step(
+            *live,
+            [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+              CONSILIUM_RETURN_IF_ERROR(mark(tx));
+              return RoundEvent(ContributionQuarantined{institution.name, why});
+            },
+            [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+            .status());
+    hub_.CloseUploads(row.round, {institution.name},
+                      Refused{RefusalCode::kQuarantined, why});
+    return absl::OkStatus();
+  }
+  CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write([&](WriteTx& tx)
+                                                             -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(mark(tx));
+    if (row.state != ContributionState::kFolded) return absl::OkStatus();
+    CONSILIUM_ASSIGN_OR_RETURN(const RoundRow round, GetRound(tx, row.round));
+    if (!round.candidate_version.has_value()) return absl::OkStatus();
+    return TaintVersions(tx, *round.candidate_version,
+                         Cat("contribution of ", institution.name, ": ", why))
+        .status();
+  }));
+  AfterChange(row.round);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::ReleaseContribution(const std::string& actor,
+                                         const std::string& id,
+                                         const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  ContributionRow row;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.state != ContributionState::kQuarantined || row.receipt.empty()) {
+    return absl::FailedPreconditionError(
+        Cat("contribution ", id, " is ", ToString(row.state),
+            row.receipt.empty() ? " and was never complete" : "",
+            "; only a complete, quarantined one can be released"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(row.round));
+  return Step(
+             *live,
+             [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+               CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+                   tx, row.id, ContributionState::kCommitted, ""));
+               CONSILIUM_RETURN_IF_ERROR(
+                   AppendAudit(tx, NewAudit(now, actor, "contribution.release",
+                                            row.id, reason))
+                       .status());
+               return RoundEvent(ContributionReleased{institution.name});
+             },
+             [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+      .status();
+}
+
+absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
+    const std::string& id, int64_t* chunks) {
+  ContributionRow row;
+  RoundRow round;
+  VersionRow base;
+  InstitutionRow institution;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetContribution(tx, id));
+        CONSILIUM_ASSIGN_OR_RETURN(round, GetRound(tx, row.round));
+        CONSILIUM_ASSIGN_OR_RETURN(base, GetVersion(tx, round.base_version));
+        CONSILIUM_ASSIGN_OR_RETURN(institution,
+                                   GetInstitution(tx, row.institution_id));
+        return absl::OkStatus();
+      }));
+  if (row.spool_path.empty()) {
+    return absl::FailedPreconditionError(
+        Cat("the spool of contribution ", id,
+            " was deleted when "
+            "storage.spool_retention ended; its receipt remains"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
+                             RoundStateFromJson(round.state_json));
+  std::optional<X25519PrivateKey> key;
+  if (row.sealed) {
+    CONSILIUM_ASSIGN_OR_RETURN(key, LoadRoundKey(row.round, row.attempt));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(auto context,
+                             MakeContext(state, base, std::move(key)));
+  std::vector<std::string> findings;
+  const auto source = SpoolSource::Create(
+      context, institution.name, deps_.store->spools(), row.spool_path);
+  if (!source.ok()) {
+    findings.push_back(std::string(source.status().message()));
+    return findings;
+  }
+  *chunks = (*source)->manifest().chunk_count;
+  const auto stats = (*source)->Verify();
+  if (!stats.ok()) findings.push_back(std::string(stats.status().message()));
+  if ((*source)->manifest().Encode() != row.manifest) {
+    findings.push_back("the spool's manifest is not the one in the history");
+  }
+  if (!row.receipt.empty()) {
+    CONSILIUM_ASSIGN_OR_RETURN(const SignedReceipt receipt,
+                               SignedReceipt::Decode(row.receipt));
+    const absl::Status verified = VerifyStatement(
+        deps_.signing_key->verify_key(), receipt.statement, receipt.signature);
+    if (!verified.ok()) findings.push_back(std::string(verified.message()));
+    if (receipt.statement.payload_digest != row.payload_digest) {
+      findings.push_back("the receipt names another payload");
+    }
+  }
+  return findings;
+}
+
+absl::Status Engine::PromoteVersion(const std::string& actor, int64_t number,
+                                    const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  for (const auto& [id, live] : rounds_) {
+    if (live->candidate.has_value() && live->candidate->number == number &&
+        live->state.phase == RoundPhase::kEvaluating) {
+      return absl::FailedPreconditionError(
+          Cat("version ", number, " is being evaluated in round ", id,
+              "; `consilium round close-now ", id, "` ends that"));
+    }
+  }
+  VersionRow row;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_RETURN_IF_ERROR(
+            SetVersionState(tx, number, VersionState::kPromoted, reason, now));
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx, NewAudit(now, actor, "version.promote",
+                                        Cat("version ", number), reason))
+            .status();
+      }));
+  current_ = row;
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::RollbackVersion(const std::string& actor, int64_t number,
+                                     const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);
+  if (current_.has_value() && current_->number == number) {
+    return absl::FailedPreconditionError(
+        Cat("version ", number, " is the current one"));
+  }
+  VersionRow row;
+  std::vector<int64_t> abandoned;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> descendants,
+                                   VersionDescendants(tx, number));
+        for (const int64_t d : descendants) {
+          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow v, GetVersion(tx, d));
+          if (v.state != VersionState::kPromoted) continue;
+          abandoned.push_back(d);
+          CONSILIUM_RETURN_IF_ERROR(
+              SetVersionState(tx, d, VersionState::kRolledBack,
+                              Cat("rolled back to version ", number,
+                                  reason.empty() ? "" : ": ", reason),
+                              now));
+        }
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx, NewAudit(now, actor, "version.rollback",
+                                        Cat("version ", number), reason))
+            .status();
+      }));
+  current_ = row;
+  for (const auto& [id, live] : rounds_) {
+    const int64_t base = live->base.number;
+    if (std::find(abandoned.begin(), abandoned.end(), base) ==
+        abandoned.end()) {
+      continue;
+    }
+    const auto t = Step(
+        *live, BaseAbandoned{base, Cat("rolled back to version ", number,
+                                       reason.empty() ? "" : ": ", reason)});
+    if (!t.ok()) Log("error", id, "", std::string(t.status().message()));
+  }
+  AfterChange(0);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VersionRow> Engine::ImportVersion(
+    const std::string& actor, const std::string& layout_text, BlobWriter blob,
+    const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
+  auto parsed = std::make_shared<FederationLayout>();
+  CONSILIUM_ASSIGN_OR_RETURN(parsed->layout,
+                             Layout::Parse(layout_text, options_.layout));
+  parsed->text = layout_text;
+  parsed->id = Sha256(layout_text);
+  CONSILIUM_RETURN_IF_ERROR(
+      ReadVersionFile(blob.file(), parsed->layout, parsed->id).status());
+
+  MutexLock lock(&mu_);
+  const std::shared_ptr<const FederationLayout> before = layout_.load();
+  if (before != nullptr && before->id != parsed->id) {
+    return absl::FailedPreconditionError(
+        Cat("the file has layout ", parsed->id.Hex(), ", this federation's is ",
+            before->id.Hex()));
+  }
+  for (const auto& [id, live] : rounds_) {
+    if (!IsTerminal(live->state.phase)) {
+      return absl::FailedPreconditionError(
+          Cat("round ", id, " is under way; import after its end"));
+    }
+  }
+  CONSILIUM_RETURN_IF_ERROR(std::move(blob).Publish(digest, bytes));
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest layout_blob,
+                             deps_.store->blobs().Put(AsBytes(layout_text)));
+  layout_.store(parsed);
+  const absl::Time now = deps_.clock->Now();
+  VersionRow row;
+  const absl::Status written =
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(FederationRow federation, GetFederation(tx));
+        row = VersionRow();
+        row.digest = digest;
+        row.blob_bytes = bytes;
+        row.parent = federation.current_version;
+        row.state = VersionState::kCandidate;
+        row.reason = reason;
+        row.created_at = now;
+        CONSILIUM_ASSIGN_OR_RETURN(
+            InsertedVersion inserted,
+            InsertVersion(
+                tx, row,
+                [this](
+                    const VersionRow& complete) -> absl::StatusOr<std::string> {
+                  std::string signature;
+                  CONSILIUM_RETURN_IF_ERROR(SignVersion(complete, &signature));
+                  return signature;
+                }));
+        const int64_t number = inserted.row.number;
+        CONSILIUM_RETURN_IF_ERROR(
+            SetVersionState(tx, number, VersionState::kPromoted, reason, now));
+        federation.layout_digest = parsed->id;
+        federation.layout_bytes = static_cast<int64_t>(layout_text.size());
+        CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, federation));
+        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
+        return AppendAudit(tx,
+                           NewAudit(now, actor, "version.import",
+                                    Cat("version ", number),
+                                    Cat("digest ", digest.Hex(),
+                                        reason.empty() ? "" : ": ", reason)))
+            .status();
+      });
+  deps_.store->blobs().Release(digest);
+  deps_.store->blobs().Release(layout_blob);
+  if (!written.ok()) {
+    layout_.store(before);
+    return written;
+  }
+  current_ = row;
+  AfterChange(0);
+  return row;
+}
+
+}  // namespace consilium
