@@ -22,11 +22,9 @@ IdentityPaths::IdentityPaths(std::string_view directory)
       next_key(JoinPath(directory, "client.key.next")),
       next_chain(JoinPath(directory, "client.pem.next")) {}
 
-absl::StatusOr<InstitutionIdentity> LoadIdentity(FileSystem* fs,
-                                                 const std::string& directory,
-                                                 absl::Time now) {
+absl::Status CheckIdentityPresent(FileSystem* fs,
+                                  const std::string& directory) {
   const IdentityPaths paths(directory);
-  CONSILIUM_RETURN_IF_ERROR(FinishRenewal(fs, paths));
   for (const std::string& path :
        {paths.tls.key, paths.tls.chain, paths.tls.root, paths.signing_key}) {
     if (!fs->Exists(path)) {
@@ -35,6 +33,14 @@ absl::StatusOr<InstitutionIdentity> LoadIdentity(FileSystem* fs,
               " is missing; make one with `consilium-client enroll`"));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<InstitutionIdentity> LoadIdentity(FileSystem* fs,
+                                                 const std::string& directory,
+                                                 absl::Time now) {
+  CONSILIUM_RETURN_IF_ERROR(CheckIdentityPresent(fs, directory));
+  const IdentityPaths paths(directory);
   CONSILIUM_ASSIGN_OR_RETURN(
       TlsIdentity tls,
       LoadTlsIdentity(fs, paths.tls, CertificateUse::kClient, now));

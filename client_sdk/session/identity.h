@@ -29,9 +29,13 @@ struct InstitutionIdentity {
   VerifyKey signing_key;
 };
 
-// Completes a renewal that was cut short, then loads and checks everything.
+// Errors: NOT_FOUND  no identity in `directory`; the text says how to enrol.
+absl::Status CheckIdentityPresent(FileSystem* fs, const std::string& directory);
+
+// Loads and checks everything. The owner of the identity finishes a renewal
+// that was cut short before it calls this.
 // Errors:
-//   NOT_FOUND          no identity in `directory`; the text says how to enrol
+//   NOT_FOUND          as above
 //   PERMISSION_DENIED  a key that others can read
 //   INVALID_ARGUMENT   files that do not fit together; not an institution's
 //   UNAUTHENTICATED    expired, or not signed by the root

@@ -61,6 +61,18 @@ absl::StatusOr<std::vector<EntryName>> ListEntries(
   return entries;
 }
 
+absl::StatusOr<OutboxRecord> ReadRecord(FileSystem* fs,
+                                        const std::string& directory) {
+  const std::string path = MetaPath(directory);
+  CONSILIUM_RETURN_IF_ERROR(CheckKeyFileMode(fs, path));
+  CONSILIUM_ASSIGN_OR_RETURN(std::string bytes,
+                             ReadWholeFile(fs, path, kMaxOutboxMetaBytes));
+  const SecretBytes meta = SecretBytes::Take(std::move(bytes));
+  auto record = DecodeOutboxMeta(meta.Bytes(kToDisk));
+  if (!record.ok()) return Annotate(record.status(), path);
+  return record;
+}
+
 absl::StatusOr<Sha256Digest> HashFile(File& file, int64_t bytes) {
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
   std::vector<std::byte> block(
@@ -138,8 +150,8 @@ absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
       }
       CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
     } else if (options_.sync) {
-      ScheduleSync(
-          *entry);  // the process that wrote it may not have come so far
+      // The process that wrote it may have ended before it was synced.
+      ScheduleSync(*entry);
     }
     found.push_back({name.round, std::move(entry)});
   }
@@ -164,15 +176,8 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Find(
 
 absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::LoadEntry(
     const std::string& directory) {
-  const std::string meta_path = MetaPath(directory);
-  CONSILIUM_RETURN_IF_ERROR(CheckKeyFileMode(deps_.fs, meta_path));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::string meta_bytes,
-      ReadWholeFile(deps_.fs, meta_path, kMaxOutboxMetaBytes));
-  const SecretBytes meta = SecretBytes::Take(std::move(meta_bytes));
-  auto record = DecodeOutboxMeta(meta.Bytes(kToDisk));
-  if (!record.ok()) return Annotate(record.status(), meta_path);
-
+  auto record = ReadRecord(deps_.fs, directory);
+  if (!record.ok()) return record.status();
   const std::string payload_path = PayloadPath(directory);
   if (!deps_.fs->Exists(payload_path)) {
     return absl::DataLossError(Cat(payload_path, " is missing"));
@@ -307,6 +312,21 @@ void Outbox::ScheduleSync(const std::shared_ptr<OutboxEntry>& entry) {
                               StdView(status.message())));
         }
       });
+}
+
+absl::StatusOr<std::vector<OutboxSummary>> SummarizeOutbox(
+    FileSystem* fs, const std::string& directory) {
+  std::vector<OutboxSummary> summary;
+  if (!fs->Exists(directory)) return summary;
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
+                             ListEntries(fs, directory));
+  for (const EntryName& name : names) {
+    const auto record = ReadRecord(fs, JoinPath(directory, name.ToString()));
+    // One that is being written, or wiped, at this moment.
+    if (!record.ok()) continue;
+    summary.push_back({name.round, record->manifest.payload_bytes});
+  }
+  return summary;
 }
 
 }  // namespace consilium::client::internal

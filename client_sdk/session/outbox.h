@@ -128,6 +128,15 @@ class Outbox {
   EventSink* const events_;
 };
 
+// What waits in an outbox, for a status report: from the records alone, and
+// beside a process that uses it.
+struct OutboxSummary {
+  RoundRef round;
+  uint64_t payload_bytes = 0;
+};
+absl::StatusOr<std::vector<OutboxSummary>> SummarizeOutbox(
+    FileSystem* fs, const std::string& directory);
+
 }  // namespace consilium::client::internal
 
 #endif  // CONSILIUM_CLIENT_SDK_SESSION_OUTBOX_H_

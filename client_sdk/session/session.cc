@@ -58,6 +58,17 @@ std::string StateDirectory(const ClientOptions& options) {
                                    : options.state_dir;
 }
 
+std::string OutboxDirectory(const ClientOptions& options) {
+  return JoinPath(StateDirectory(options), "outbox");
+}
+
+absl::StatusOr<std::unique_ptr<FileLock>> LockState(
+    FileSystem* fs, const ClientOptions& options) {
+  const std::string directory = StateDirectory(options);
+  CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(directory));
+  return fs->LockFile(JoinPath(directory, "lock"));
+}
+
 Session::Session(Parts parts)
     : options_(std::move(parts.options)),
       deps_(parts.deps),
@@ -67,29 +78,25 @@ Session::Session(Parts parts)
       name_(parts.identity.name),
       trust_{parts.identity.signing_key, parts.identity.name.federation,
              parts.identity.name.name},
-      state_dir_(StateDirectory(options_)) {
+      lock_(std::move(parts.lock)) {
   if (runner_ != nullptr) deps_.later = runner_.get();
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Create(
     Parts parts, const CancelToken& cancel) {
   std::unique_ptr<Session> self(new Session(std::move(parts)));
-  CONSILIUM_RETURN_IF_ERROR(self->deps_.fs->MakeDirs(self->state_dir_));
-  CONSILIUM_ASSIGN_OR_RETURN(self->lock_, self->deps_.fs->LockFile(JoinPath(
-                                              self->state_dir_, "lock")));
   const auto greet = [session = self.get()](const CancelToken& token) {
     return session->Greet(token);
   };
   const ClientOptions& options = self->options_;
   CONSILIUM_ASSIGN_OR_RETURN(
-      self->outbox_,
-      Outbox::Create({.directory = JoinPath(self->state_dir_, "outbox"),
-                      .sync = options.outbox_sync,
-                      .sync_delay = options.outbox_sync_delay},
-                     self->deps_, &self->events_));
+      self->outbox_, Outbox::Create({.directory = OutboxDirectory(options),
+                                     .sync = options.outbox_sync,
+                                     .sync_delay = options.outbox_sync_delay},
+                                    self->deps_, &self->events_));
   CONSILIUM_ASSIGN_OR_RETURN(
       self->cache_,
-      VersionCache::Create({.state_dir = self->state_dir_,
+      VersionCache::Create({.state_dir = StateDirectory(options),
                             .cached_versions = options.cached_versions,
                             .retry = options.retry,
                             .stall_timeout = options.stall_timeout},

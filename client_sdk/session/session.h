@@ -33,6 +33,12 @@ absl::Status ValidateOptions(const ClientOptions& options);
 
 // options.state_dir, or its default.
 std::string StateDirectory(const ClientOptions& options);
+std::string OutboxDirectory(const ClientOptions& options);
+
+// Makes the state directory and locks it. Errors: FAILED_PRECONDITION naming
+// the process that holds it.
+absl::StatusOr<std::unique_ptr<FileLock>> LockState(
+    FileSystem* fs, const ClientOptions& options);
 
 // Everything behind Client, over any Transport. Functions as in client.h.
 //
@@ -42,7 +48,8 @@ std::string StateDirectory(const ClientOptions& options);
 class Session {
  public:
   struct Parts {
-    ClientOptions options;  // valid
+    ClientOptions options;           // valid
+    std::unique_ptr<FileLock> lock;  // of LockState()
     InstitutionIdentity identity;
     std::unique_ptr<Transport> transport;
     SessionDeps deps;
@@ -121,8 +128,7 @@ class Session {
   const std::unique_ptr<Transport> transport_;
   const PeerName name_;
   const Trust trust_;
-  const std::string state_dir_;
-  std::unique_ptr<FileLock> lock_;
+  const std::unique_ptr<FileLock> lock_;
   CancelSource stop_;
 
   Turn upload_turn_;

@@ -7,6 +7,7 @@
 #include "client_sdk/session/session.h"
 #include "client_sdk/session/timer_thread.h"
 #include "client_sdk/transport/grpc_transport.h"
+#include "client_sdk/transport/make_transport.h"
 #include "consilium/base/clock.h"
 #include "consilium/base/file.h"
 #include "consilium/base/retry.h"
@@ -17,25 +18,12 @@
 #include "consilium/secure/random.h"
 
 namespace consilium::client {
+namespace internal {
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
-    const ClientOptions& options, const CancelToken& cancel) {
-  CONSILIUM_RETURN_IF_ERROR(internal::ValidateOptions(options));
+absl::StatusOr<std::unique_ptr<Transport>> MakeGrpcTransport(
+    const ClientOptions& options) {
   auto address = HostPort::Parse(options.coordinator);
   if (!address.ok()) return Annotate(address.status(), "coordinator");
-
-  internal::Session::Parts parts;
-  parts.options = options;
-  parts.deps.fs = PosixFileSystem();
-  parts.deps.clock = SystemClock();
-  parts.deps.sleeper = SystemSleeper();
-  parts.deps.random = SystemRandom();
-  parts.runner = std::make_unique<internal::TimerThread>(parts.deps.clock);
-  CONSILIUM_ASSIGN_OR_RETURN(
-      parts.identity,
-      internal::LoadIdentity(parts.deps.fs, options.identity_dir,
-                             parts.deps.clock->Now()));
-
   ChannelOptions channel;
   channel.keepalive_time = options.keepalive_time;
   channel.keepalive_timeout = options.keepalive_timeout;
@@ -45,14 +33,38 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   CONSILIUM_ASSIGN_OR_RETURN(
       channel.proxy,
       ChooseProxy(options.proxy, address->host, ProcessEnvironment()));
+  return GrpcTransport::Create({.target = address->ToString(),
+                                .identity = IdentityPaths(options.identity_dir),
+                                .channel = std::move(channel),
+                                .fs = PosixFileSystem(),
+                                .clock = SystemClock()});
+}
+
+}  // namespace internal
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
+    const ClientOptions& options, const CancelToken& cancel) {
+  CONSILIUM_RETURN_IF_ERROR(internal::ValidateOptions(options));
+  internal::Session::Parts parts;
+  parts.options = options;
+  parts.deps.fs = PosixFileSystem();
+  parts.deps.clock = SystemClock();
+  parts.deps.sleeper = SystemSleeper();
+  parts.deps.random = SystemRandom();
+  parts.runner = std::make_unique<internal::TimerThread>(parts.deps.clock);
+  CONSILIUM_RETURN_IF_ERROR(
+      internal::CheckIdentityPresent(parts.deps.fs, options.identity_dir));
+  // Under the lock: a renewal that another process is at is not cut short.
+  CONSILIUM_ASSIGN_OR_RETURN(parts.lock,
+                             internal::LockState(parts.deps.fs, options));
+  CONSILIUM_RETURN_IF_ERROR(internal::FinishRenewal(
+      parts.deps.fs, internal::IdentityPaths(options.identity_dir)));
   CONSILIUM_ASSIGN_OR_RETURN(
-      parts.transport,
-      internal::GrpcTransport::Create(
-          {.target = address->ToString(),
-           .identity = internal::IdentityPaths(options.identity_dir),
-           .channel = std::move(channel),
-           .fs = parts.deps.fs,
-           .clock = parts.deps.clock}));
+      parts.identity,
+      internal::LoadIdentity(parts.deps.fs, options.identity_dir,
+                             parts.deps.clock->Now()));
+  CONSILIUM_ASSIGN_OR_RETURN(parts.transport,
+                             internal::MakeGrpcTransport(options));
   CONSILIUM_ASSIGN_OR_RETURN(
       std::unique_ptr<internal::Session> session,
       internal::Session::Create(std::move(parts), cancel));

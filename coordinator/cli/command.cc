@@ -16,6 +16,17 @@ CLI::Option* Last(CLI::App* app) {
   return options.back();
 }
 
+// CLI11 would read "-1" as 2^64 - 1.
+CLI::Validator NotNegative() {
+  return CLI::Validator(
+      [](std::string& text) {
+        return text.empty() || text.front() == '-'
+                   ? std::string("must be a whole number, not negative")
+                   : std::string();
+      },
+      "");
+}
+
 void AddGlobalOptions(CLI::App& app, GlobalOptions& to) {
   app.add_option("--config", to.config,
                  "operator/config.toml of `consilium init` (default "
@@ -76,7 +87,7 @@ Command& Command::Argument(const char* name, uint64_t* to, const char* help) {
   app_->add_option(name, *to, help)
       ->required()
       ->type_name("")
-      ->check(CLI::NonNegativeNumber);
+      ->check(NotNegative());
   return *this;
 }
 Command& Command::Argument(const char* name, std::vector<std::string>* to,
@@ -86,9 +97,7 @@ Command& Command::Argument(const char* name, std::vector<std::string>* to,
 }
 Command& Command::OptionalArgument(const char* name, uint64_t* to,
                                    const char* help) {
-  app_->add_option(name, *to, help)
-      ->type_name("")
-      ->check(CLI::NonNegativeNumber);
+  app_->add_option(name, *to, help)->type_name("")->check(NotNegative());
   return *this;
 }
 Command& Command::OptionalArgument(const char* name, std::string* to,
@@ -103,7 +112,7 @@ Command& Command::Option(const char* name, std::string* to, const char* value,
 }
 Command& Command::Option(const char* name, uint64_t* to, const char* value,
                          const char* help) {
-  app_->add_option(name, *to, help)->type_name(value);
+  app_->add_option(name, *to, help)->type_name(value)->check(NotNegative());
   return *this;
 }
 Command& Command::Option(const char* name, std::vector<std::string>* to,

@@ -108,7 +108,7 @@ absl::Status Invite(Cli& cli, const InviteArgs& args) {
         << ", run:\n  consilium-client enroll --coordinator "
         << invitation.enrollment_address() << " \\\n    --token "
         << invitation.token() << " \\\n    --ca-fingerprint "
-        << invitation.ca_fingerprint() << "\n";
+        << invitation.ca_fingerprint() << " --dir " << request.name() << "\n";
   });
 }
 

@@ -198,10 +198,12 @@ absl::StatusOr<v1::RoundInfo> Get(Cli& cli, uint64_t round) {
 absl::Status ShowChange(Cli& cli, const v1::RoundInfo& round,
                         std::string_view done) {
   return cli.Show(round, [&](std::ostream& out) {
-    out << "Round " << round.round() << " " << done << "; it is "
-        << PaintState(cli.style(), round.phase());
-    if (!round.terminal() && round.deadline() > 0) {
-      out << ", deadline " << cli.style().When(round.deadline());
+    out << "Round " << round.round() << " " << done;
+    if (!round.terminal()) {
+      out << "; it is " << PaintState(cli.style(), round.phase());
+      if (round.deadline() > 0) {
+        out << ", deadline " << cli.style().When(round.deadline());
+      }
     }
     out << ".\n";
   });

@@ -97,11 +97,13 @@ absl::Status ServeVersion(Cli& cli, uint64_t number, bool rollback,
     if (federation.has_current()) {
       const uint64_t current = federation.current().number();
       would.push_back(current == number
-                          ? Cat("change nothing: it is the current version")
-                          : Cat("replace version ", current,
-                                rollback ? "; versions made since then are "
-                                           "kept as rolled back"
-                                         : ""));
+                          ? std::string("be refused: it is current already")
+                          : Cat("replace version ", current));
+      if (rollback && current != number) {
+        would.push_back(
+            "mark the promoted versions built on it as rolled back; live "
+            "rounds that start from one of them end");
+      }
     }
     cli.Confirmed(confirmation,
                   Cat("version ", rollback ? "rollback " : "promote ", number),

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
+#include "consilium/base/file.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/seal.h"
@@ -96,12 +98,28 @@ int64_t FakeCoordinator::steps() const {
 }
 
 void FakeCoordinator::OpenRound(uint64_t round, bool sealed) {
+  Open(round, {round, Sha256(Cat("base of ", round)), 1}, sealed);
+}
+
+void FakeCoordinator::OpenRoundOn(uint64_t round, const Version& base) {
+  Open(round, {base.number, base.digest, base.bytes}, /*sealed=*/true);
+}
+
+void FakeCoordinator::CloseRound() {
+  MutexLock lock(&mutex_);
+  current_round_ = 0;
+  evaluation_.reset();
+  ++revision_;
+}
+
+void FakeCoordinator::Open(uint64_t round, const SignedVersionRef& base,
+                           bool sealed) {
   TrainOffer offer;
   RoundStatement& s = offer.terms.statement;
   s.federation = kFederation;
   s.round = round;
   s.attempt = 1;
-  s.base = {round, Sha256(Cat("base of ", round)), 1};
+  s.base = base;
   s.layout_digest = layout_digest_;
   if (sealed) s.sealing_public_key = round_key_.public_key();
   s.codecs = {0};
@@ -118,11 +136,6 @@ void FakeCoordinator::OpenRound(uint64_t round, bool sealed) {
   current_round_ = round;
   evaluation_.reset();
   ++revision_;
-}
-
-TrainOffer FakeCoordinator::Offer() const {
-  MutexLock lock(&mutex_);
-  return rounds_.at(current_round_).offer;
 }
 
 void FakeCoordinator::OfferEvaluation(EvaluateOffer offer) {
@@ -199,7 +212,7 @@ CommitOutcome FakeCoordinator::CommitLocked(const std::string& upload_id,
         round.live->manifest.upload_id != upload_id) {
       continue;
     }
-    const auto payload = Open(*round.live);
+    const auto payload = Unseal(*round.live);
     if (!payload.ok() || Sha256(*payload) != digest ||
         digest != round.live->manifest.payload_digest) {
       return Refused{RefusalCode::kDigestMismatch, "wrong digest", {}};
@@ -229,7 +242,8 @@ SignedReceipt FakeCoordinator::ReceiptFor(const Upload& upload) const {
   return receipt;
 }
 
-absl::StatusOr<std::string> FakeCoordinator::Open(const Upload& upload) const {
+absl::StatusOr<std::string> FakeCoordinator::Unseal(
+    const Upload& upload) const {
   const Manifest& m = upload.manifest;
   if (upload.chunks.size() != m.chunk_count) {
     return absl::FailedPreconditionError("chunks are missing");
@@ -267,7 +281,7 @@ std::string FakeCoordinator::CommittedPayload(uint64_t round) {
     ADD_FAILURE() << "round " << round << " has no contribution";
     return "";
   }
-  auto payload = Open(*committed);
+  auto payload = Unseal(*committed);
   EXPECT_TRUE(payload.ok()) << payload.status();
   return payload.ok() ? *payload : "";
 }
@@ -306,6 +320,24 @@ int FakeCoordinator::commits(uint64_t round) const {
 std::vector<std::string> FakeCoordinator::log() const {
   MutexLock lock(&mutex_);
   return log_;
+}
+
+Version PublishVersion(FakeCoordinator& coordinator, const std::string& scratch,
+                       uint64_t number, float value) {
+  auto file = Must(PosixFileSystem()->Open(
+      scratch, {.write = true, .create = true, .truncate = true}));
+  std::vector<float> values;
+  const auto written = Must(WriteVersionFile(
+      coordinator.layout(), coordinator.layout_digest(),
+      [&](const TensorSlot& slot) -> absl::StatusOr<std::span<const float>> {
+        values.assign(static_cast<size_t>(slot.elements), value);
+        return std::span<const float>(values);
+      },
+      Sha256HasherFactory(), file.get()));
+  coordinator.objects()[written.digest] =
+      Must(ReadWholeFile(PosixFileSystem(), scratch, 1 << 30));
+  return {number, written.digest,
+          static_cast<uint64_t>(written.info.file_bytes)};
 }
 
 }  // namespace consilium::client::internal

@@ -57,13 +57,24 @@ class FakeCoordinator {
 
   // Opens a round; the next WaitForWork offers it.
   void OpenRound(uint64_t round, bool sealed = true);
-  TrainOffer Offer() const;
+  // The same from a base that the coordinator can hand out.
+  void OpenRoundOn(uint64_t round, const Version& base);
+  // No round is offered any more; uploads of earlier ones are still taken.
+  void CloseRound();
   void Edit(const std::function<void(TrainOffer&)>& edit) { edit_ = edit; }
   void Edit(const std::function<void(SignedReceipt&)>& edit) {
     edit_receipt_ = edit;
   }
   void OfferEvaluation(EvaluateOffer offer);
   Signature Sign(const VersionStatement& statement) const;
+
+  // Called after such a call was answered, on the caller's thread.
+  using Hook = std::function<void()>;
+  void OnBegin(Hook hook) { on_begin_ = std::move(hook); }
+  void OnCommit(Hook hook) { on_commit_ = std::move(hook); }
+  void OnDecline(Hook hook) { on_decline_ = std::move(hook); }
+  void OnProgress(Hook hook) { on_progress_ = std::move(hook); }
+  void OnIdle(Hook hook) { on_idle_ = std::move(hook); }
 
   // The next BeginUpload (or, in_stream, the stream after so many chunks)
   // answers with this.
@@ -109,6 +120,7 @@ class FakeCoordinator {
     int commits = 0;
   };
 
+  void Open(uint64_t round, const SignedVersionRef& base, bool sealed);
   Fault NextStep(std::string what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LoseUnsynced() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   BeginOutcome BeginLocked(const Manifest& manifest)
@@ -117,7 +129,7 @@ class FakeCoordinator {
                              const Sha256Digest& digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SignedReceipt ReceiptFor(const Upload& upload) const;
-  absl::StatusOr<std::string> Open(const Upload& upload) const;
+  absl::StatusOr<std::string> Unseal(const Upload& upload) const;
 
   FakeClock* const clock_;
   SeededRandom random_;
@@ -128,6 +140,7 @@ class FakeCoordinator {
   std::map<Sha256Digest, std::string> objects_;
   std::deque<size_t> cuts_;
   uint64_t downloaded_ = 0;
+  Hook on_begin_, on_commit_, on_decline_, on_progress_, on_idle_;
   std::function<void(TrainOffer&)> edit_;
   std::function<void(SignedReceipt&)> edit_receipt_;
   int ack_every_ = 2;
@@ -154,6 +167,11 @@ class FakeCoordinator {
   uint64_t max_in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<std::string> log_ ABSL_GUARDED_BY(mutex_);
 };
+
+// A version file of the coordinator's layout, every element `value`, which it
+// serves from now on. `scratch`: a path for a file.
+Version PublishVersion(FakeCoordinator& coordinator, const std::string& scratch,
+                       uint64_t number, float value);
 
 }  // namespace consilium::client::internal
 

@@ -50,69 +50,82 @@ absl::StatusOr<std::string> FakeTransport::RenewCertificate(
 absl::StatusOr<WorkReply> FakeTransport::WaitForWork(
     uint64_t known_revision, absl::Duration max_wait,
     const CallContext& context) {
-  return Unary<WorkReply>("WaitForWork", context,
-                          [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
-                            WorkReply reply;
-                            reply.revision = far_->revision_;
-                            const auto it =
-                                far_->rounds_.find(far_->current_round_);
-                            if (far_->evaluation_.has_value()) {
-                              reply.work = *far_->evaluation_;
-                            } else if (it != far_->rounds_.end()) {
-                              TrainOffer offer = it->second.offer;
-                              offer.committed = it->second.receipt;
-                              if (far_->edit_) far_->edit_(offer);
-                              reply.work = std::move(offer);
-                            } else {
-                              // As a real one: holds the call while nothing is
-                              // new.
-                              if (known_revision == far_->revision_)
-                                far_->clock_->Advance(max_wait);
-                              Idle idle;
-                              idle.reason = "no round is open";
-                              reply.work = std::move(idle);
-                            }
-                            return reply;
-                          });
+  auto reply = Unary<WorkReply>(
+      "WaitForWork", context,
+      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
+        WorkReply reply;
+        reply.revision = far_->revision_;
+        const auto it = far_->rounds_.find(far_->current_round_);
+        if (far_->evaluation_.has_value()) {
+          reply.work = *far_->evaluation_;
+        } else if (it != far_->rounds_.end()) {
+          TrainOffer offer = it->second.offer;
+          offer.committed = it->second.receipt;
+          if (far_->edit_) far_->edit_(offer);
+          reply.work = std::move(offer);
+        } else {
+          // As a real one: holds the call while nothing is new.
+          if (known_revision == far_->revision_)
+            far_->clock_->Advance(max_wait);
+          Idle idle;
+          idle.reason = "no round is open";
+          reply.work = std::move(idle);
+        }
+        return reply;
+      });
+  if (reply.ok() && std::holds_alternative<Idle>(reply->work) &&
+      far_->on_idle_) {
+    far_->on_idle_();
+  }
+  return reply;
 }
 
 absl::StatusOr<ProgressReply> FakeTransport::ReportProgress(
     const RoundRef&, double, std::string_view, const CallContext& context) {
-  return Unary<ProgressReply>("ReportProgress", context, [&] {
+  auto reply = Unary<ProgressReply>("ReportProgress", context, [&] {
     ProgressReply reply;
     reply.go_on = false;
     reply.reason = "the deadline has passed";
     return reply;
   });
+  if (far_->on_progress_) far_->on_progress_();
+  return reply;
 }
 
 absl::StatusOr<std::optional<Refused>> FakeTransport::Decline(
     const RoundRef&, std::string_view reason, bool evaluation,
     const CallContext& context) {
-  return Unary<std::optional<Refused>>(
+  auto reply = Unary<std::optional<Refused>>(
       evaluation ? "Decline evaluation" : "Decline", context,
       [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
         far_->log_.push_back(std::string(reason));
         return std::optional<Refused>();
       });
+  if (far_->on_decline_) far_->on_decline_();
+  return reply;
 }
 
 absl::StatusOr<BeginOutcome> FakeTransport::BeginUpload(
     const Manifest& manifest, const CallContext& context) {
-  return Unary<BeginOutcome>("BeginUpload", context,
-                             [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
-                               return far_->BeginLocked(manifest);
-                             });
+  auto reply =
+      Unary<BeginOutcome>("BeginUpload", context,
+                          [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
+                            return far_->BeginLocked(manifest);
+                          });
+  if (far_->on_begin_) far_->on_begin_();
+  return reply;
 }
 
 absl::StatusOr<CommitOutcome> FakeTransport::CommitUpload(
     const std::string& upload_id, const Sha256Digest& payload_digest,
     const CallContext& context) {
-  return Unary<CommitOutcome>(
+  auto reply = Unary<CommitOutcome>(
       "CommitUpload", context,
       [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
         return far_->CommitLocked(upload_id, payload_digest);
       });
+  if (far_->on_commit_) far_->on_commit_();
+  return reply;
 }
 
 absl::StatusOr<std::optional<Refused>> FakeTransport::ReportEvaluation(

@@ -94,6 +94,7 @@ TEST_F(IdentityTest, ARenewalCutShortLeavesAWorkingIdentity) {
       fs.CrashAt(k);
       EXPECT_FALSE(Renew(&fs, key, chain).ok());
       fs.Crash(seed);
+      ASSERT_OK(FinishRenewal(&fs, IdentityPaths("/id")));
       ASSERT_OK_AND_ASSIGN(const auto identity,
                            LoadIdentity(&fs, "/id", clock_.Now()));
       ++(identity.leaf.serial == new_serial ? renewed : kept);

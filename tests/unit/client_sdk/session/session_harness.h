@@ -64,7 +64,9 @@ struct Harness {
   }
 
   absl::StatusOr<std::unique_ptr<Session>> Connect() {
+    CONSILIUM_ASSIGN_OR_RETURN(auto lock, LockState(fs, options));
     return Session::Create({.options = options,
+                            .lock = std::move(lock),
                             .identity = coordinator.Identity(),
                             .transport = coordinator.NewTransport(),
                             .deps = {.fs = fs,

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
 #include "consilium/client/client.h"
 #include "consilium/secure/sha256.h"
@@ -27,22 +26,8 @@ class VersionCacheTest : public ::testing::Test {
     before_ = h_.coordinator.downloaded();
   }
   Version Publish(uint64_t number, float value) {
-    auto file = *PosixFileSystem()->Open(
-        directory_ / "scratch",
-        {.write = true, .create = true, .truncate = true});
-    std::vector<float> values;
-    const auto written = WriteVersionFile(
-        h_.coordinator.layout(), h_.coordinator.layout_digest(),
-        [&](const TensorSlot& slot) -> absl::StatusOr<std::span<const float>> {
-          values.assign(static_cast<size_t>(slot.elements), value);
-          return std::span<const float>(values);
-        },
-        Sha256HasherFactory(), file.get());
-    CONSILIUM_CHECK(written.ok());
-    h_.coordinator.objects()[written->digest] =
-        *ReadWholeFile(PosixFileSystem(), directory_ / "scratch", 1 << 30);
-    return {number, written->digest,
-            static_cast<uint64_t>(written->info.file_bytes)};
+    return PublishVersion(h_.coordinator, directory_ / "scratch", number,
+                          value);
   }
   absl::StatusOr<Parameters> Open(const Version& version) {
     CONSILIUM_ASSIGN_OR_RETURN(auto opened,

@@ -135,8 +135,10 @@ TEST(WorkTest, AnotherInstitutionsGreetingIsRefused) {
   Harness h;
   InstitutionIdentity identity = h.coordinator.Identity();
   identity.name.name = "bank-b";
+  ASSERT_OK_AND_ASSIGN(auto lock, LockState(h.fs, h.options));
   EXPECT_THAT(
       Session::Create({.options = h.options,
+                       .lock = std::move(lock),
                        .identity = identity,
                        .transport = h.coordinator.NewTransport(),
                        .deps = {.fs = h.fs,

@@ -7,7 +7,6 @@
 
 #include <atomic>
 
-#include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
 #include "consilium/secure/sha256.h"
 #include "tests/support/status_matchers.h"
@@ -50,25 +49,6 @@ class ClientTest : public ::testing::Test {
     return absl::FailedPreconditionError("no task to train");
   }
 
-  // A version file of the coordinator's layout, every element `value`.
-  Version Publish(uint64_t number, float value) {
-    TempDir scratch;
-    auto file = Must(PosixFileSystem()->Open(scratch / "version",
-                                             {.write = true, .create = true}));
-    std::vector<float> values;
-    const auto written = Must(WriteVersionFile(
-        coordinator_.far.layout(), coordinator_.far.layout_digest(),
-        [&](const TensorSlot& slot) -> absl::StatusOr<std::span<const float>> {
-          values.assign(static_cast<size_t>(slot.elements), value);
-          return std::span<const float>(values);
-        },
-        Sha256HasherFactory(), file.get()));
-    coordinator_.far.objects()[written.digest] =
-        Must(ReadWholeFile(PosixFileSystem(), scratch / "version", 1 << 30));
-    return {number, written.digest,
-            static_cast<uint64_t>(written.info.file_bytes)};
-  }
-
   GrpcCoordinator coordinator_;
   TempDir directory_;
   ClientOptions options_;
@@ -94,7 +74,8 @@ TEST_F(ClientTest, TakesPartInARound) {
 }
 
 TEST_F(ClientTest, EvaluatesACandidate) {
-  const Version candidate = Publish(2, 0.25f);
+  const Version candidate =
+      PublishVersion(coordinator_.far, directory_ / "scratch", 2, 0.25f);
   EvaluateOffer offer;
   offer.task.round = 1;
   offer.task.attempt = 1;

@@ -59,9 +59,9 @@ TEST_F(CommandsTest, TextFromPeersCannotMoveTheCursor) {
   auto& list = fake_.Answer<v1::ListInstitutionsResponse>("ListInstitutions");
   list.add_institutions()->set_name("a\x1b[2Jb\nc");
   ASSERT_EQ(Run({"institution", "list"}), 0);
-  EXPECT_THAT(out(), Not(HasSubstr("\x1b")));
-  const std::string text = out();
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+  const std::string shown = out();
+  EXPECT_THAT(shown, Not(HasSubstr("\x1b")));
+  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), 2);
 }
 
 TEST_F(CommandsTest, JsonHasStableNamesAndTypes) {
@@ -107,6 +107,7 @@ TEST_F(CommandsTest, MistakesOnTheCommandLineAreUsage) {
       {"round"},
       {"round", "show", "x"},
       {"round", "show", "-1"},
+      {"round", "list", "--limit", "-1"},
       {"round", "extend", "7"},
       {"round", "extend", "7", "--by", "soon"},
       {"round", "start", "--set", "quorum"},
@@ -122,6 +123,8 @@ TEST_F(CommandsTest, MistakesOnTheCommandLineAreUsage) {
     EXPECT_THAT(err(), StartsWith("consilium: "));
   }
   EXPECT_THAT(fake_.calls, IsEmpty());
+  Run({"rond"});
+  EXPECT_THAT(err(), HasSubstr("rond"));
 }
 
 TEST_F(CommandsTest, ErrorsHaveExitCodesAndAJsonForm) {

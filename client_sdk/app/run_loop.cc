@@ -1,0 +1,225 @@
+#include "client_sdk/app/run_loop.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+
+namespace consilium::client::internal {
+namespace {
+
+// Errors that end the program: the next round would meet them again.
+bool EndsTheLoop(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return true;
+    default:
+      return false;
+  }
+}
+
+class Institution {
+ public:
+  Institution(Client& client, Trainer& trainer, const RunOptions& options,
+              Clock& clock, Log& log, CancelToken cancel)
+      : client_(client),
+        trainer_(trainer),
+        options_(options),
+        clock_(clock),
+        log_(log),
+        cancel_(std::move(cancel)) {}
+
+  absl::Status Run() {
+    CONSILIUM_RETURN_IF_ERROR(Resume());
+    while (!Finished()) {
+      CONSILIUM_RETURN_IF_ERROR(RenewIfDue());
+      CONSILIUM_ASSIGN_OR_RETURN(Work work,
+                                 client_.WaitForWork(options_.poll, cancel_));
+      if (const auto* task = std::get_if<TrainTask>(&work)) {
+        // The round of the last contribution is over when another one starts.
+        if (Enough()) return absl::OkStatus();
+        CONSILIUM_RETURN_IF_ERROR(Train(*task));
+      } else if (const auto* task = std::get_if<EvaluateTask>(&work)) {
+        CONSILIUM_RETURN_IF_ERROR(Evaluate(*task));
+      } else {
+        const auto& idle = std::get<Idle>(work);
+        if (idle.current.has_value()) current_version_ = idle.current->number;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  bool Enough() const {
+    return options_.rounds > 0 && contributed_ >= options_.rounds;
+  }
+  bool Finished() const {
+    return Enough() &&
+           (evaluated_round_ >= last_round_ || current_version_ > last_base_);
+  }
+
+  absl::Status Resume() {
+    CONSILIUM_ASSIGN_OR_RETURN(const std::vector<ResumedUpload> uploads,
+                               client_.ResumePending({}, cancel_));
+    for (const ResumedUpload& upload : uploads) {
+      if (const auto* receipt = std::get_if<Receipt>(&upload.outcome)) {
+        log_.Info(upload.round, Cat("the upload of an earlier process is "
+                                    "committed: ",
+                                    FormatBytes(receipt->payload_bytes)));
+      } else if (const auto* refused = std::get_if<Refused>(&upload.outcome)) {
+        log_.Warning(
+            upload.round,
+            Cat("the upload of an earlier process is refused: ",
+                RefusalCodeName(refused->code), ": ", refused->message));
+      } else {
+        log_.Warning(
+            upload.round,
+            Cat("the upload of an earlier process is discarded: ",
+                std::get<ResumedUpload::Discarded>(upload.outcome).reason));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RenewIfDue() {
+    if (!options_.renew_automatically ||
+        clock_.Now() < client_.info().renew_after) {
+      return absl::OkStatus();
+    }
+    const absl::Status status = client_.Renew(cancel_);
+    if (cancel_.cancelled()) return cancel_.status();
+    if (status.ok()) {
+      log_.Info(0, Cat("certificate renewed until ",
+                       FormatTime(client_.info().certificate_not_after)));
+      return status;
+    }
+    if (EndsTheLoop(status)) return status;
+    // The old certificate is still good; the next turn tries again.
+    log_.Error(0, Cat("certificate not renewed: ", StdView(status.message())));
+    return absl::OkStatus();
+  }
+
+  // Says why and goes on, unless the error ends the loop.
+  template <typename Task>
+  absl::Status GiveUp(const Task& task, const absl::Status& why) {
+    if (cancel_.cancelled()) return cancel_.status();
+    if (EndsTheLoop(why)) return why;
+    log_.Error(task.round, Cat("no contribution: ", StdView(why.message())));
+    return client_.Decline(task, StdView(why.message()), cancel_);
+  }
+
+  absl::Status Train(const TrainTask& task) {
+    log_.Info(task.round, Cat("training from version ", task.base.number, " (",
+                              FormatBytes(task.base.bytes), "), deadline ",
+                              FormatTime(task.deadline),
+                              task.sealed ? "" : "; uploads are NOT sealed"));
+    auto base = client_.OpenVersion(task.base, {}, cancel_);
+    if (!base.ok()) return GiveUp(task, base.status());
+
+    bool wanted = true;
+    absl::Duration reported = -absl::InfiniteDuration();
+    const Trainer::Progress progress = [&](double fraction,
+                                           std::string_view text) {
+      log_.Debug(task.round, text);
+      const absl::Duration now = clock_.Monotonic();
+      if (now - reported < task.progress_period) return true;
+      reported = now;
+      const auto go_on = client_.ReportProgress(task, fraction, text, cancel_);
+      wanted = !go_on.ok() || *go_on;
+      return wanted && !cancel_.cancelled();
+    };
+    const absl::Duration began = clock_.Monotonic();
+    auto trained = trainer_.Train(task, *base, progress, cancel_);
+    if (cancel_.cancelled()) return cancel_.status();
+    if (!wanted) {
+      log_.Warning(task.round, "training stopped: the round does not wait");
+      return absl::OkStatus();
+    }
+    if (!trained.ok()) return GiveUp(task, trained.status());
+    const Update& update = (*trained)->update();
+    std::string metrics;
+    for (const auto& [name, value] : update.report.metrics) {
+      CatInto(metrics, ", ", name, " ", value);
+    }
+    log_.Info(task.round,
+              Cat("trained on ", update.report.examples, " rows in ",
+                  FormatDuration(clock_.Monotonic() - began), metrics));
+
+    auto outcome = client_.Submit(task, update, {}, cancel_);
+    if (!outcome.ok()) return GiveUp(task, outcome.status());
+    if (const auto* refused = std::get_if<Refused>(&*outcome)) {
+      log_.Warning(task.round,
+                   Cat("contribution refused: ", RefusalCodeName(refused->code),
+                       ": ", refused->message));
+      // So that the same task is not offered, and trained, again.
+      return client_.Decline(
+          task, Cat("refused: ", RefusalCodeName(refused->code)), cancel_);
+    }
+    const auto& receipt = std::get<Receipt>(*outcome);
+    log_.Info(task.round, Cat("contribution committed: ",
+                              FormatBytes(receipt.payload_bytes), ", SHA-256 ",
+                              receipt.payload_digest.Hex()));
+    ++contributed_;
+    last_round_ = task.round;
+    last_base_ = task.base.number;
+    return absl::OkStatus();
+  }
+
+  absl::Status Evaluate(const EvaluateTask& task) {
+    evaluated_round_ = task.round;
+    if (!trainer_.CanEvaluate()) {
+      return client_.Decline(task, "no validation data", cancel_);
+    }
+    auto parameters = client_.OpenVersion(task.candidate, {}, cancel_);
+    if (!parameters.ok()) return GiveUp(task, parameters.status());
+    const auto measured = trainer_.Evaluate(*parameters);
+    if (!measured.ok()) return GiveUp(task, measured.status());
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const std::optional<Refused> refused,
+        client_.ReportEvaluation(task, measured->examples, measured->metrics,
+                                 cancel_));
+    std::string metrics;
+    for (const auto& [name, value] : measured->metrics) {
+      CatInto(metrics, ", ", name, " ", value);
+    }
+    if (refused.has_value()) {
+      log_.Warning(task.round, Cat("evaluation refused: ", refused->message));
+      return client_.Decline(
+          task, Cat("refused: ", RefusalCodeName(refused->code)), cancel_);
+    }
+    log_.Info(task.round, Cat("evaluated version ", task.candidate.number,
+                              " on ", measured->examples, " rows", metrics));
+    return absl::OkStatus();
+  }
+
+  Client& client_;
+  Trainer& trainer_;
+  const RunOptions options_;
+  Clock& clock_;
+  Log& log_;
+  const CancelToken cancel_;
+  uint64_t contributed_ = 0;
+  uint64_t last_round_ = 0;
+  uint64_t last_base_ = 0;
+  uint64_t evaluated_round_ = 0;
+  uint64_t current_version_ = 0;
+};
+
+}  // namespace
+
+absl::Status RunInstitution(Client& client, Trainer& trainer,
+                            const RunOptions& options, Clock& clock, Log& log,
+                            const CancelToken& cancel) {
+  log.Info(0, trainer.Describe());
+  const absl::Status status =
+      Institution(client, trainer, options, clock, log, cancel).Run();
+  return cancel.cancelled() ? absl::OkStatus() : status;
+}
+
+}  // namespace consilium::client::internal
