@@ -45,8 +45,8 @@ def changed_since(root, revision):
 def preprocessed(entry):
     """The compiler's own view of a file, or None where it does not compile."""
     words = shlex.split(entry["command"])
-    if words and os.path.basename(words[0]) == "ccache":
-        words = words[1:]
+    if "ccache" in map(os.path.basename, words):  # behind "env NAME=value"
+        words = words[1 + [*map(os.path.basename, words)].index("ccache"):]
     if "-o" in words:
         at = words.index("-o")
         del words[at:at + 2]
