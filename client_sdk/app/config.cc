@@ -103,6 +103,8 @@ std::map<std::string, Setter> Keys(ClientConfig* config) {
       {"storage.outbox_sync_delay", Duration(&client.outbox_sync_delay)},
       {"storage.cached_versions",
        Integer(&client.cached_versions, 1, 1'000'000)},
+      {"storage.spare_bytes",
+       Integer(&client.spare_bytes, 0, int64_t{1} << 50)},
       {"log.format", Word(&config->log.format, ParseLogFormat)},
       {"log.level", Word(&config->log.level, ParseLogLevel)},
       {"training.base_model", Text(&training.base_model)},

@@ -67,16 +67,15 @@ ChunkBytes ChunkPool::Get(size_t size) {
 
 namespace {
 
-// Sealed and waiting for the writer. One is enough to keep it busy; the second
+// Read and waiting for the writer. One is enough to keep it busy; the second
 // covers a writer that is faster for a moment.
-constexpr size_t kSealedAhead = 2;
+constexpr size_t kReadAhead = 2;
 
 class Pump {
  public:
-  Pump(const OutboxEntry& entry, ChunkSealer* sealer, ChunkPool& pool,
-       UploadStream& stream, const PumpOptions& options)
+  Pump(const OutboxEntry& entry, ChunkPool& pool, UploadStream& stream,
+       const PumpOptions& options)
       : entry_(entry),
-        sealer_(sealer),
         pool_(pool),
         stream_(stream),
         options_(options),
@@ -90,7 +89,7 @@ class Pump {
     {
       const CancelRegistration registration =
           cancel.OnCancel([this] { stream_.Cancel(); });
-      status = Seal();
+      status = ReadChunks();
       if (status.ok()) status = AwaitEnd();
       if (!status.ok()) stream_.Cancel();
       {
@@ -116,25 +115,16 @@ class Pump {
   }
 
  private:
-  size_t ChunkSize(uint64_t index) const {
-    return entry_.record().frame_bytes[index] +
-           (sealer_ != nullptr ? kAeadTagBytes : 0);
-  }
-
-  absl::Status Seal() {
+  absl::Status ReadChunks() {
     for (uint64_t index = options_.first_chunk; index < total_; ++index) {
       bool ended = false;
       CONSILIUM_RETURN_IF_ERROR(AwaitRoom(index, &ended));
       if (ended) return absl::OkStatus();
-      ChunkBytes chunk = pool_.Get(ChunkSize(index));
-      const std::span<std::byte> all(chunk.memory.get(), chunk.size);
-      const auto frame = all.first(entry_.record().frame_bytes[index]);
-      CONSILIUM_RETURN_IF_ERROR(entry_.ReadFrame(index, frame));
-      if (sealer_ != nullptr) {
-        CONSILIUM_RETURN_IF_ERROR(sealer_->Seal(index, frame, all));
-      }
+      ChunkBytes chunk = pool_.Get(entry_.ChunkBytesOf(index));
+      CONSILIUM_RETURN_IF_ERROR(entry_.ReadChunk(
+          index, std::span<std::byte>(chunk.memory.get(), chunk.size)));
       MutexLock lock(&mutex_);
-      sealed_.push_back({index, std::move(chunk)});
+      loaded_.push_back({index, std::move(chunk)});
       wake_.SignalAll();
     }
     MutexLock lock(&mutex_);
@@ -150,9 +140,10 @@ class Pump {
       *ended = ended_ || write_failed_;
       const uint64_t in_flight =
           entry_.OffsetOf(index) - entry_.OffsetOf(acked_);
-      return *ended || (sealed_.size() < kSealedAhead &&
-                        (in_flight == 0 || in_flight + ChunkSize(index) <=
-                                               options_.window_bytes));
+      return *ended ||
+             (loaded_.size() < kReadAhead &&
+              (in_flight == 0 || in_flight + entry_.ChunkBytesOf(index) <=
+                                     options_.window_bytes));
     });
   }
 
@@ -193,13 +184,13 @@ class Pump {
 
   void Write() {
     for (;;) {
-      Sealed next;
+      Loaded next;
       {
         MutexLock lock(&mutex_);
-        while (sealed_.empty() && !no_more_ && !ended_) wake_.Wait(&mutex_);
-        if (sealed_.empty() || ended_) break;
-        next = std::move(sealed_.front());
-        sealed_.pop_front();
+        while (loaded_.empty() && !no_more_ && !ended_) wake_.Wait(&mutex_);
+        if (loaded_.empty() || ended_) break;
+        next = std::move(loaded_.front());
+        loaded_.pop_front();
         wake_.SignalAll();
       }
       const uint64_t index = next.index;
@@ -250,13 +241,12 @@ class Pump {
     wake_.SignalAll();
   }
 
-  struct Sealed {
+  struct Loaded {
     uint64_t index = 0;
     ChunkBytes chunk;
   };
 
   const OutboxEntry& entry_;
-  ChunkSealer* const sealer_;
   ChunkPool& pool_;
   UploadStream& stream_;
   const PumpOptions& options_;
@@ -264,7 +254,7 @@ class Pump {
 
   Mutex mutex_;
   CondVar wake_;
-  std::deque<Sealed> sealed_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Loaded> loaded_ ABSL_GUARDED_BY(mutex_);
   uint64_t acked_ ABSL_GUARDED_BY(mutex_);
   uint64_t moved_ ABSL_GUARDED_BY(mutex_) = 0;  // writes and replies
   bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
@@ -279,13 +269,12 @@ class Pump {
 }  // namespace
 
 absl::StatusOr<PumpOutcome> PumpChunks(const OutboxEntry& entry,
-                                       ChunkSealer* sealer, ChunkPool& pool,
-                                       UploadStream& stream,
+                                       ChunkPool& pool, UploadStream& stream,
                                        const PumpOptions& options,
                                        const CancelToken& cancel,
                                        uint64_t* acked) {
   CONSILIUM_CHECK(options.first_chunk <= entry.chunks());
-  return Pump(entry, sealer, pool, stream, options).Run(cancel, acked);
+  return Pump(entry, pool, stream, options).Run(cancel, acked);
 }
 
 }  // namespace consilium::client::internal

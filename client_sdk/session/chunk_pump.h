@@ -14,7 +14,6 @@
 #include "client_sdk/session/transport.h"
 #include "consilium/base/cancel.h"
 #include "consilium/client/types.h"
-#include "consilium/secure/seal.h"
 
 namespace consilium::client::internal {
 
@@ -48,18 +47,16 @@ struct AllDurable {};
 using PumpOutcome = std::variant<AllDurable, Refused>;
 
 // Sends the chunks of one upload over one stream, from options.first_chunk to
-// the last. Three threads: this one reads and seals, into the buffer that goes
-// out; one writes, so that chunk k + 1 is sealed while chunk k leaves; one
+// the last. Three threads: this one reads from the disk into the buffer that
+// goes out; one writes, so that chunk k + 1 is read while chunk k leaves; one
 // reads acknowledgements. Both end before this returns.
 //
-// `sealer` is null when the upload is not sealed. `*acked` is set to the
-// number of chunks known to be durable, on errors too. Errors: the stream's;
-// DEADLINE_EXCEEDED when nothing moved for stall_timeout; INTERNAL for
-// acknowledgements that make no sense; DATA_LOSS when the payload cannot be
-// read; CANCELLED.
+// `*acked` is set to the number of chunks known to be durable, on errors too.
+// Errors: the stream's; DEADLINE_EXCEEDED when nothing moved for stall_timeout;
+// INTERNAL for acknowledgements that make no sense; DATA_LOSS when the payload
+// cannot be read; CANCELLED.
 absl::StatusOr<PumpOutcome> PumpChunks(const OutboxEntry& entry,
-                                       ChunkSealer* sealer, ChunkPool& pool,
-                                       UploadStream& stream,
+                                       ChunkPool& pool, UploadStream& stream,
                                        const PumpOptions& options,
                                        const CancelToken& cancel,
                                        uint64_t* acked);

@@ -18,7 +18,6 @@ namespace {
 
 constexpr SecretAccess kToDisk("the outbox keeps the content key on disk");
 constexpr size_t kUploadIdBytes = 16;
-constexpr size_t kHashBlockBytes = size_t{1} << 20;
 
 std::string MetaPath(std::string_view directory) {
   return JoinPath(directory, "meta");
@@ -73,17 +72,27 @@ absl::StatusOr<OutboxRecord> ReadRecord(FileSystem* fs,
   return record;
 }
 
-absl::StatusOr<Sha256Digest> HashFile(File& file, int64_t bytes) {
+// Digest of all frames, each opened where it is sealed.
+absl::StatusOr<Sha256Digest> HashFrames(const OutboxEntry& entry) {
+  const OutboxRecord& record = entry.record();
+  std::optional<ChunkOpener> opener;
+  if (record.content_key.has_value()) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        opener, ChunkOpener::Create(*record.content_key, record.seal_context(),
+                                    entry.chunks()));
+  }
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
-  std::vector<std::byte> block(
-      std::min<size_t>(kHashBlockBytes, static_cast<size_t>(bytes)));
-  for (int64_t at = 0; at < bytes;) {
-    const size_t want =
-        static_cast<size_t>(std::min<int64_t>(block.size(), bytes - at));
-    const std::span<std::byte> part(block.data(), want);
-    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(&file, at, part));
-    hasher->Update(part);
-    at += static_cast<int64_t>(want);
+  std::vector<std::byte> buffer;
+  for (size_t i = 0; i < entry.chunks(); ++i) {
+    buffer.resize(std::max(buffer.size(), entry.ChunkBytesOf(i)));
+    const std::span<std::byte> chunk =
+        std::span(buffer).first(entry.ChunkBytesOf(i));
+    CONSILIUM_RETURN_IF_ERROR(entry.ReadChunk(i, chunk));
+    const std::span<std::byte> frame = chunk.first(record.frame_bytes[i]);
+    if (opener.has_value()) {
+      CONSILIUM_RETURN_IF_ERROR(opener->Open(i, chunk, frame));
+    }
+    hasher->Update(frame);
   }
   return hasher->Finish();
 }
@@ -102,7 +111,8 @@ OutboxEntry::OutboxEntry(std::string directory, OutboxRecord record,
                          std::shared_ptr<File> payload)
     : directory_(std::move(directory)),
       record_(std::move(record)),
-      payload_(std::move(payload)) {
+      payload_(std::move(payload)),
+      tag_bytes_(record_.content_key.has_value() ? kAeadTagBytes : 0) {
   offsets_.reserve(record_.frame_bytes.size() + 1);
   uint64_t offset = 0;
   for (const uint32_t bytes : record_.frame_bytes) {
@@ -112,11 +122,12 @@ OutboxEntry::OutboxEntry(std::string directory, OutboxRecord record,
   offsets_.push_back(offset);
 }
 
-absl::Status OutboxEntry::ReadFrame(size_t index,
+absl::Status OutboxEntry::ReadChunk(size_t index,
                                     std::span<std::byte> out) const {
-  CONSILIUM_CHECK(index < chunks() && out.size() == record_.frame_bytes[index]);
-  return ReadExactlyAt(payload_.get(), static_cast<int64_t>(offsets_[index]),
-                       out);
+  CONSILIUM_CHECK(index < chunks() && out.size() == ChunkBytesOf(index));
+  return ReadExactlyAt(
+      payload_.get(),
+      static_cast<int64_t>(offsets_[index] + index * tag_bytes_), out);
 }
 
 absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(Options options,
@@ -185,34 +196,46 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::LoadEntry(
   CONSILIUM_ASSIGN_OR_RETURN(std::shared_ptr<File> payload,
                              deps_.fs->Open(payload_path, {}));
   CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, payload->Size());
-  const Manifest& manifest = record->manifest;
-  if (size != static_cast<int64_t>(manifest.payload_bytes)) {
+  auto entry = std::make_shared<OutboxEntry>(directory, *std::move(record),
+                                             std::move(payload));
+  if (size != static_cast<int64_t>(entry->file_bytes())) {
     return absl::DataLossError(Cat(payload_path, " has ", size,
                                    " bytes; the record says ",
-                                   manifest.payload_bytes));
+                                   entry->file_bytes()));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest digest,
-                             HashFile(*payload, size));
-  if (digest != manifest.payload_digest) {
-    return absl::DataLossError(Cat(payload_path, " has digest ", digest.Hex(),
-                                   "; the record says ",
-                                   manifest.payload_digest.Hex()));
+  const auto digest = HashFrames(*entry);
+  if (!digest.ok()) return Annotate(digest.status(), payload_path);
+  const Sha256Digest& recorded = entry->manifest().payload_digest;
+  if (*digest != recorded) {
+    return absl::DataLossError(Cat(payload_path, " has digest ", digest->Hex(),
+                                   "; the record says ", recorded.Hex()));
   }
-  return std::make_shared<OutboxEntry>(directory, *std::move(record),
-                                       std::move(payload));
+  return entry;
+}
+
+absl::Status Outbox::CheckSpace(uint64_t bytes) {
+  const auto free_bytes = [this]() -> absl::StatusOr<uint64_t> {
+    CONSILIUM_ASSIGN_OR_RETURN(const int64_t free,
+                               deps_.fs->FreeSpace(options_.directory));
+    return static_cast<uint64_t>(std::max<int64_t>(free, 0));
+  };
+  CONSILIUM_ASSIGN_OR_RETURN(uint64_t free, free_bytes());
+  if (free < bytes && options_.spares != nullptr) {
+    CONSILIUM_RETURN_IF_ERROR(options_.spares->Clear());
+    CONSILIUM_ASSIGN_OR_RETURN(free, free_bytes());
+  }
+  if (free >= bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      Cat("the outbox needs ", FormatBytes(bytes), " in ", options_.directory,
+          ", where ", FormatBytes(free),
+          " are free; make room or set state_dir to a larger disk"));
 }
 
 absl::StatusOr<OutboxDraft> Outbox::Begin(const RoundRef& round,
-                                          uint64_t expected_bytes) {
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t free,
-                             deps_.fs->FreeSpace(options_.directory));
-  if (static_cast<uint64_t>(std::max<int64_t>(free, 0)) < expected_bytes) {
-    return absl::ResourceExhaustedError(
-        Cat("the outbox needs ", FormatBytes(expected_bytes), " in ",
-            options_.directory, ", where ",
-            FormatBytes(static_cast<uint64_t>(std::max<int64_t>(free, 0))),
-            " are free; make room or set state_dir to a larger disk"));
-  }
+                                          uint64_t frame_bytes, uint64_t chunks,
+                                          bool sealed) {
+  const uint64_t bytes = frame_bytes + (sealed ? chunks * kAeadTagBytes : 0);
+  CONSILIUM_RETURN_IF_ERROR(CheckSpace(bytes));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
                              ListEntries(deps_.fs, options_.directory));
   EntryName name{round, 0};
@@ -226,10 +249,19 @@ absl::StatusOr<OutboxDraft> Outbox::Begin(const RoundRef& round,
   draft.directory_ = JoinPath(options_.directory, name.ToString());
   // A plain directory entry: what makes it last is the sync that comes later.
   CONSILIUM_RETURN_IF_ERROR(deps_.fs->MakeDirs(draft.directory_));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      draft.payload_,
-      deps_.fs->Open(PayloadPath(draft.directory_),
-                     {.write = true, .create = true, .truncate = true}));
+  const std::string path = PayloadPath(draft.directory_);
+  // A spare that an update without sealing does not fill would keep its end.
+  if (sealed && options_.spares != nullptr) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        draft.payload_,
+        options_.spares->Take(path, static_cast<int64_t>(bytes)));
+  }
+  if (draft.payload_ == nullptr) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        draft.payload_,
+        deps_.fs->Open(path,
+                       {.write = true, .create = true, .truncate = true}));
+  }
   return draft;
 }
 
@@ -246,9 +278,15 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Commit(
     CONSILIUM_RETURN_IF_ERROR(file->WriteAt(0, meta.Bytes(kToDisk)));
     CONSILIUM_RETURN_IF_ERROR(file->Close());
   }
-  CONSILIUM_RETURN_IF_ERROR(deps_.fs->Rename(temporary, meta_path));
+  const std::shared_ptr<File> payload = draft.payload_;
   auto entry = std::make_shared<OutboxEntry>(
       draft.directory_, std::move(record), std::move(draft.payload_));
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, payload->Size());
+  const auto file_bytes = static_cast<int64_t>(entry->file_bytes());
+  if (size > file_bytes) {
+    CONSILIUM_RETURN_IF_ERROR(payload->Truncate(file_bytes));
+  }
+  CONSILIUM_RETURN_IF_ERROR(deps_.fs->Rename(temporary, meta_path));
 
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
                              ListEntries(deps_.fs, options_.directory));
@@ -270,11 +308,21 @@ absl::Status Outbox::Wipe(const OutboxEntry& entry) {
   return WipeDirectory(entry.directory());
 }
 
-absl::Status Outbox::WipeDirectory(const std::string& directory) {
-  // Payload first: a key without its payload seals nothing any more.
-  if (deps_.fs->Exists(PayloadPath(directory))) {
-    CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(PayloadPath(directory)));
+absl::Status Outbox::RemovePayload(const std::string& directory) {
+  const std::string path = PayloadPath(directory);
+  if (!deps_.fs->Exists(path)) return absl::OkStatus();
+  if (options_.spares != nullptr) {
+    const auto record = ReadRecord(deps_.fs, directory);
+    if (record.ok() && record->content_key.has_value()) {
+      return options_.spares->Retire(path);
+    }
   }
+  return deps_.fs->Remove(path);
+}
+
+absl::Status Outbox::WipeDirectory(const std::string& directory) {
+  // Payload first: a key without its payload opens nothing any more.
+  CONSILIUM_RETURN_IF_ERROR(RemovePayload(directory));
   const std::string meta_path = MetaPath(directory);
   if (deps_.fs->Exists(meta_path)) {
     CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> meta,

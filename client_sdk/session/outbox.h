@@ -14,6 +14,7 @@
 #include "client_sdk/session/deps.h"
 #include "client_sdk/session/transport.h"
 #include "consilium/base/file.h"
+#include "consilium/base/spare_files.h"
 #include "consilium/secure/seal.h"
 
 namespace consilium::client::internal {
@@ -31,13 +32,14 @@ struct OutboxRecord {
 
 // One upload on disk: <outbox>/<round>-<attempt>-<sequence>/ with
 //
-//   payload  encoded frames one after the other, before sealing
+//   payload  the chunks as they are sent, one after the other: sealed frames,
+//            or plain ones under a policy without sealing
 //   meta     record and content key (outbox_meta.h); complete once it exists
 //
-// both 0600. Chunk k is sealed from the same bytes under the same key whenever
-// it is sent, so its nonce, which is k, never meets another plaintext: an
-// entry whose payload no longer has the digest of its record is discarded with
-// its key.
+// both 0600. A chunk is sealed once, before it is written here, so its nonce,
+// which is its index, never meets another plaintext. What is left of a payload
+// on the disk is unreadable once the key is overwritten. An entry whose frames
+// no longer have the digest of its record is discarded with its key.
 class OutboxEntry {
  public:
   OutboxEntry(std::string directory, OutboxRecord record,
@@ -47,17 +49,25 @@ class OutboxEntry {
   const Manifest& manifest() const { return record_.manifest; }
   const std::string& directory() const { return directory_; }
   size_t chunks() const { return record_.frame_bytes.size(); }
-  // Bytes of the payload before chunk `index`; needs index <= chunks().
+  // Bytes of all frames before chunk `index`; needs index <= chunks().
   uint64_t OffsetOf(size_t index) const { return offsets_[index]; }
 
-  // Reads the frame of chunk `index` to `out`, which has just its size.
-  absl::Status ReadFrame(size_t index, std::span<std::byte> out) const;
+  // Of chunk `index`, with its tag when it is sealed.
+  size_t ChunkBytesOf(size_t index) const {
+    return record_.frame_bytes[index] + tag_bytes_;
+  }
+  // Reads chunk `index` to `out`, which has just its size.
+  absl::Status ReadChunk(size_t index, std::span<std::byte> out) const;
+  uint64_t file_bytes() const {
+    return offsets_.back() + chunks() * tag_bytes_;
+  }
 
  private:
   friend class Outbox;
   const std::string directory_;
   const OutboxRecord record_;
   const std::shared_ptr<File> payload_;
+  const size_t tag_bytes_;  // 0 when not sealed
   std::vector<uint64_t> offsets_;
 };
 
@@ -83,6 +93,7 @@ class Outbox {
     std::string directory;
     bool sync = true;
     absl::Duration sync_delay = absl::Seconds(10);
+    SpareFiles* spares = nullptr;  // for sealed payloads; outlives the outbox
   };
   // Makes the directory.
   static absl::StatusOr<std::unique_ptr<Outbox>> Create(Options options,
@@ -100,10 +111,11 @@ class Outbox {
   // The complete entry of one round, or nullptr.
   absl::StatusOr<std::shared_ptr<OutboxEntry>> Find(const RoundRef& round);
 
-  // A new upload: random id, empty payload. `expected_bytes` must fit the
-  // disk. Errors: RESOURCE_EXHAUSTED.
-  absl::StatusOr<OutboxDraft> Begin(const RoundRef& round,
-                                    uint64_t expected_bytes);
+  // A new upload with a random id, of at most `frame_bytes` in `chunks`, which
+  // must fit the disk. What stands in the payload is arbitrary: write all of
+  // it. Errors: RESOURCE_EXHAUSTED.
+  absl::StatusOr<OutboxDraft> Begin(const RoundRef& round, uint64_t frame_bytes,
+                                    uint64_t chunks, bool sealed);
   // Takes entries of the same round out and puts this one in. From here on a
   // killed process loses nothing; after Options::sync_delay a power cut does
   // not either.
@@ -111,7 +123,8 @@ class Outbox {
                                                       OutboxRecord record);
   absl::Status Drop(const OutboxDraft& draft);
 
-  // Removes the payload, overwrites the key, removes the rest.
+  // Removes the payload (a sealed one may become a spare), overwrites the key,
+  // removes the rest.
   absl::Status Wipe(const OutboxEntry& entry);
 
  private:
@@ -121,6 +134,8 @@ class Outbox {
   absl::StatusOr<std::shared_ptr<OutboxEntry>> LoadEntry(
       const std::string& directory);
   absl::Status WipeDirectory(const std::string& directory);
+  absl::Status RemovePayload(const std::string& directory);
+  absl::Status CheckSpace(uint64_t bytes);
   void ScheduleSync(const std::shared_ptr<OutboxEntry>& entry);
 
   const Options options_;

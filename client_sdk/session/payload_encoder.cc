@@ -76,19 +76,30 @@ absl::Status CheckFinite(std::span<const float> values, const TensorSlot& slot,
           first + (bad - values.begin()), "; every element must be finite"));
 }
 
-// The output side: hashes and writes frames in order.
+// The output side: hashes, seals and writes frames in order.
 class FrameSink {
  public:
-  FrameSink(File* out, uint64_t total_bytes, const ProgressCallback* progress)
+  FrameSink(File* out, ChunkSealer* sealer, uint64_t total_bytes,
+            const ProgressCallback* progress)
       : out_(out),
+        sealer_(sealer),
         total_bytes_(total_bytes),
         progress_(progress),
         hasher_(NewSha256Hasher()) {}
 
-  absl::Status Add(std::span<const std::byte> frame) {
+  // The frame is the first `bytes` of `buffer`, which has room for a tag.
+  absl::Status Add(std::span<std::byte> buffer, size_t bytes) {
+    const std::span<const std::byte> frame = buffer.first(bytes);
     hasher_->Update(frame);
-    CONSILIUM_RETURN_IF_ERROR(
-        out_->WriteAt(static_cast<int64_t>(payload_.bytes), frame));
+    std::span<const std::byte> chunk = frame;
+    if (sealer_ != nullptr) {
+      const std::span<std::byte> sealed = buffer.first(bytes + kAeadTagBytes);
+      CONSILIUM_RETURN_IF_ERROR(
+          sealer_->Seal(payload_.frame_bytes.size(), frame, sealed));
+      chunk = sealed;
+    }
+    CONSILIUM_RETURN_IF_ERROR(out_->WriteAt(written_, chunk));
+    written_ += static_cast<int64_t>(chunk.size());
     payload_.bytes += frame.size();
     payload_.frame_bytes.push_back(static_cast<uint32_t>(frame.size()));
     // A tenth of a second's worth of frames between two calls, roughly.
@@ -111,10 +122,12 @@ class FrameSink {
 
  private:
   File* const out_;
+  ChunkSealer* const sealer_;
   const uint64_t total_bytes_;
   const ProgressCallback* const progress_;
   const std::unique_ptr<Hasher> hasher_;
   EncodedPayload payload_;
+  int64_t written_ = 0;
 };
 
 // Walks the covered slots as one flat sequence of elements.
@@ -248,21 +261,32 @@ uint64_t MaxPayloadBytes(const Codec& codec, int64_t elements,
          (rest > 0 ? codec.MaxFrameBytes(rest) : 0);
 }
 
+uint64_t ChunkCount(const Codec& codec, int64_t elements) {
+  const int64_t per_frame = codec.elements_per_frame();
+  return 1 + static_cast<uint64_t>(elements / per_frame) +
+         (elements % per_frame > 0 ? 1 : 0);
+}
+
 absl::StatusOr<EncodedPayload> EncodePayload(
     const Layout& layout, const Codec& codec, DeltaReader& reader,
-    std::span<const std::byte> metadata_frame, File& out,
+    std::span<const std::byte> metadata_frame, ChunkSealer* sealer, File& out,
     const ProgressCallback& progress, const CancelToken& cancel) {
   const int64_t elements = CoveredSpace(&layout, reader.coverage()).elements();
   const int64_t per_frame = codec.elements_per_frame();
   const auto largest = static_cast<size_t>(std::min(elements, per_frame));
-  FrameSink sink(&out, MaxPayloadBytes(codec, elements, metadata_frame.size()),
+  FrameSink sink(&out, sealer,
+                 MaxPayloadBytes(codec, elements, metadata_frame.size()),
                  &progress);
-  CONSILIUM_RETURN_IF_ERROR(sink.Add(metadata_frame));
 
   // Not zeroed: every byte that is read is written before.
   const auto scratch = std::make_unique_for_overwrite<float[]>(largest);
   const size_t frame_bytes = codec.MaxFrameBytes(static_cast<int64_t>(largest));
-  const auto frame = std::make_unique_for_overwrite<std::byte[]>(frame_bytes);
+  const size_t buffer_bytes =
+      std::max(frame_bytes, metadata_frame.size()) + kAeadTagBytes;
+  const auto memory = std::make_unique_for_overwrite<std::byte[]>(buffer_bytes);
+  const std::span<std::byte> buffer(memory.get(), buffer_bytes);
+  std::copy(metadata_frame.begin(), metadata_frame.end(), buffer.begin());
+  CONSILIUM_RETURN_IF_ERROR(sink.Add(buffer, metadata_frame.size()));
   CoveredWalk walk(&layout, &reader);
   for (int64_t first = 0; first < elements; first += per_frame) {
     if (cancel.cancelled()) return cancel.status();
@@ -271,10 +295,8 @@ absl::StatusOr<EncodedPayload> EncodePayload(
     CONSILIUM_ASSIGN_OR_RETURN(
         const std::span<const float> values,
         walk.Take(count, std::span<float>(scratch.get(), largest)));
-    const size_t bytes = codec.Encode(
-        values, first, std::span<std::byte>(frame.get(), frame_bytes));
-    CONSILIUM_RETURN_IF_ERROR(
-        sink.Add(std::span<const std::byte>(frame.get(), bytes)));
+    const size_t bytes = codec.Encode(values, first, buffer.first(frame_bytes));
+    CONSILIUM_RETURN_IF_ERROR(sink.Add(buffer, bytes));
   }
   return std::move(sink).Finish(static_cast<uint64_t>(elements));
 }

@@ -18,6 +18,7 @@
 #include "consilium/base/digest.h"
 #include "consilium/base/file.h"
 #include "consilium/client/types.h"
+#include "consilium/secure/seal.h"
 
 namespace consilium::client::internal {
 
@@ -48,8 +49,8 @@ absl::StatusOr<ContributionMetadata> MetadataOf(const Layout& layout,
 
 struct EncodedPayload {
   uint64_t elements = 0;
-  uint64_t bytes = 0;
-  std::vector<uint32_t> frame_bytes;
+  uint64_t bytes = 0;                 // of frames, before sealing
+  std::vector<uint32_t> frame_bytes;  // the same, one by one
   Sha256Digest digest;
 };
 
@@ -57,12 +58,17 @@ struct EncodedPayload {
 uint64_t MaxPayloadBytes(const Codec& codec, int64_t elements,
                          size_t metadata_bytes);
 
-// Reads, checks, encodes, hashes and writes each element once, a frame at a
-// time. Errors: INVALID_ARGUMENT for NaN or infinity, naming tensor and index;
-// errors of the reader and of the file; CANCELLED.
+// Chunks that the payload has: the metadata frame and the frames of elements.
+uint64_t ChunkCount(const Codec& codec, int64_t elements);
+
+// Reads, checks, encodes, hashes, seals and writes each element once, a frame
+// at a time. `sealer` is null for an upload that is not sealed; the digest is
+// that of the frames before sealing either way. Errors: INVALID_ARGUMENT for
+// NaN or infinity, naming tensor and index; errors of the reader and of the
+// file; CANCELLED.
 absl::StatusOr<EncodedPayload> EncodePayload(
     const Layout& layout, const Codec& codec, DeltaReader& reader,
-    std::span<const std::byte> metadata_frame, File& out,
+    std::span<const std::byte> metadata_frame, ChunkSealer* sealer, File& out,
     const ProgressCallback& progress, const CancelToken& cancel);
 
 }  // namespace consilium::client::internal

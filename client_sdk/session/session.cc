@@ -45,6 +45,10 @@ absl::Status ValidateOptions(const ClientOptions& options) {
   if (options.outbox_sync_delay < absl::ZeroDuration()) {
     return absl::InvalidArgumentError("outbox_sync_delay is negative");
   }
+  if (options.spare_bytes < 0) {
+    return absl::InvalidArgumentError(Cat(
+        "spare_bytes is ", options.spare_bytes, "; it must not be negative"));
+  }
   if (options.cached_versions < 1) {
     return absl::InvalidArgumentError(Cat("cached_versions is ",
                                           options.cached_versions,
@@ -89,17 +93,23 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
     return session->Greet(token);
   };
   const ClientOptions& options = self->options_;
+  self->spares_ = std::make_unique<SpareFiles>(
+      self->deps_.fs, JoinPath(StateDirectory(options), "spare"),
+      options.spare_bytes);
+  CONSILIUM_RETURN_IF_ERROR(self->spares_->Prepare());
   CONSILIUM_ASSIGN_OR_RETURN(
       self->outbox_, Outbox::Create({.directory = OutboxDirectory(options),
                                      .sync = options.outbox_sync,
-                                     .sync_delay = options.outbox_sync_delay},
+                                     .sync_delay = options.outbox_sync_delay,
+                                     .spares = self->spares_.get()},
                                     self->deps_, &self->events_));
   CONSILIUM_ASSIGN_OR_RETURN(
       self->cache_,
       VersionCache::Create({.state_dir = StateDirectory(options),
                             .cached_versions = options.cached_versions,
                             .retry = options.retry,
-                            .stall_timeout = options.stall_timeout},
+                            .stall_timeout = options.stall_timeout,
+                            .spares = self->spares_.get()},
                            self->deps_, &self->events_, self->transport_.get(),
                            greet));
   self->uploader_ = std::make_unique<Uploader>(

@@ -134,6 +134,7 @@ class Session {
   Turn upload_turn_;
   Turn download_turn_;
   Turn renew_turn_;
+  std::unique_ptr<SpareFiles> spares_;   // serves the two below
   std::unique_ptr<Outbox> outbox_;       // under upload_turn_
   std::unique_ptr<Uploader> uploader_;   // under upload_turn_
   std::unique_ptr<VersionCache> cache_;  // under download_turn_

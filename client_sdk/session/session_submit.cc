@@ -111,8 +111,29 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Session::Encode(
   const RoundRef round = {task.round, task.attempt};
   CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<OutboxEntry> before,
                              outbox_->Find(round));
-  CONSILIUM_ASSIGN_OR_RETURN(OutboxDraft draft, outbox_->Begin(round, bytes));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      OutboxDraft draft,
+      outbox_->Begin(round, bytes, ChunkCount(*codec, elements),
+                     statement.sealing_public_key.has_value()));
+  OutboxRecord record;
+  record.federation = trust_.federation;
+  record.institution = trust_.institution;
+  Manifest& manifest = record.manifest;
+  manifest.round = round;
+  manifest.upload_id = draft.upload_id();
+  std::optional<ChunkSealer> sealer;
+  if (statement.sealing_public_key.has_value()) {
+    record.content_key = ContentKey::Generate(*deps_.random);
+    CONSILIUM_ASSIGN_OR_RETURN(
+        manifest.wrapped_key,
+        WrapContentKey(*record.content_key, *statement.sealing_public_key,
+                       record.seal_context(), *deps_.random));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        sealer, ChunkSealer::Create(*record.content_key, record.seal_context(),
+                                    ChunkCount(*codec, elements)));
+  }
   auto payload = EncodePayload(layout, *codec, reader, metadata_frame,
+                               sealer.has_value() ? &*sealer : nullptr,
                                *draft.payload(), progress, cancel);
   if (!payload.ok()) {
     // The caller's error counts; what stays behind is cleared at the next
@@ -128,13 +149,7 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Session::Encode(
     return before;
   }
 
-  OutboxRecord record;
-  record.federation = trust_.federation;
-  record.institution = trust_.institution;
   record.frame_bytes = std::move(payload->frame_bytes);
-  Manifest& manifest = record.manifest;
-  manifest.round = round;
-  manifest.upload_id = draft.upload_id();
   manifest.layout_digest = task.layout_digest;
   manifest.base = task.base;
   manifest.coverage = reader.coverage().bytes();
@@ -145,13 +160,6 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Session::Encode(
   manifest.payload_bytes = payload->bytes;
   manifest.chunk_count = record.frame_bytes.size();
   manifest.payload_digest = payload->digest;
-  if (statement.sealing_public_key.has_value()) {
-    record.content_key = ContentKey::Generate(*deps_.random);
-    CONSILIUM_ASSIGN_OR_RETURN(
-        manifest.wrapped_key,
-        WrapContentKey(*record.content_key, *statement.sealing_public_key,
-                       record.seal_context(), *deps_.random));
-  }
   return outbox_->Commit(std::move(draft), std::move(record));
 }
 

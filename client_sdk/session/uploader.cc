@@ -8,7 +8,6 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
-#include "consilium/secure/aead.h"
 
 namespace consilium::client::internal {
 namespace {
@@ -150,16 +149,11 @@ absl::StatusOr<PumpOutcome> Uploader::Stream(const OutboxEntry& entry,
                                              const CancelToken& cancel,
                                              bool* moved) {
   if (accepted.next_chunk == entry.chunks()) return PumpOutcome(AllDurable{});
-  const OutboxRecord& record = entry.record();
-  std::optional<ChunkSealer> sealer;
-  if (record.content_key.has_value()) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        sealer, ChunkSealer::Create(*record.content_key, record.seal_context(),
-                                    entry.chunks()));
+  size_t largest = 0;
+  for (size_t i = 0; i < entry.chunks(); ++i) {
+    largest = std::max(largest, entry.ChunkBytesOf(i));
   }
-  const uint32_t largest =
-      *std::max_element(record.frame_bytes.begin(), record.frame_bytes.end());
-  ChunkPool pool(largest + kAeadTagBytes);
+  ChunkPool pool(largest);
 
   PumpOptions options;
   options.first_chunk = accepted.next_chunk;
@@ -179,8 +173,7 @@ absl::StatusOr<PumpOutcome> Uploader::Stream(const OutboxEntry& entry,
   const std::unique_ptr<UploadStream> stream =
       transport_->OpenUpload(entry.manifest().upload_id);
   uint64_t acked = accepted.next_chunk;
-  auto outcome = PumpChunks(entry, sealer.has_value() ? &*sealer : nullptr,
-                            pool, *stream, options, cancel, &acked);
+  auto outcome = PumpChunks(entry, pool, *stream, options, cancel, &acked);
   *moved = acked > accepted.next_chunk;
   return outcome;
 }

@@ -19,6 +19,9 @@ constexpr size_t kBlockBytes = size_t{1} << 20;
 constexpr absl::Duration kProgressEvery = absl::Milliseconds(100);
 constexpr std::string_view kSuffix = ".safetensors";
 constexpr std::string_view kPartSuffix = ".part";
+constexpr std::string_view kMarkSuffix = ".done";
+// A killed process downloads at most this much again.
+constexpr uint64_t kMarkEvery = uint64_t{8} << 20;
 
 absl::Status HashPrefix(File& file, uint64_t bytes, Hasher& hasher) {
   std::vector<std::byte> block(
@@ -84,6 +87,10 @@ std::string VersionCache::PartPath(const Sha256Digest& digest) const {
   return JoinPath(versions_dir_, digest.Hex() + std::string(kPartSuffix));
 }
 
+std::string VersionCache::MarkPath(const Sha256Digest& digest) const {
+  return JoinPath(versions_dir_, digest.Hex() + std::string(kMarkSuffix));
+}
+
 absl::StatusOr<std::shared_ptr<const OpenedVersion>> VersionCache::Open(
     const Version& version, const Layout& layout,
     const Sha256Digest& layout_digest, const ProgressCallback& progress,
@@ -124,8 +131,55 @@ absl::StatusOr<std::shared_ptr<const OpenedVersion>> VersionCache::Open(
                              SafetensorsView::Parse(opened->file.bytes()));
   std::erase(recent_, version.digest);
   recent_.push_back(version.digest);
+  opened_[version.digest] = opened;
   CONSILIUM_RETURN_IF_ERROR(Evict());
   return std::shared_ptr<const OpenedVersion>(std::move(opened));
+}
+
+absl::StatusOr<std::unique_ptr<File>> VersionCache::OpenPart(
+    const Version& version, bool resume, uint64_t* done) {
+  const std::string path = PartPath(version.digest);
+  *done = 0;
+  if (resume) {
+    CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> part,
+                               deps_.fs->Open(path, {.write = true}));
+    CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, part->Size());
+    const auto mark =
+        ReadWholeFile(deps_.fs, MarkPath(version.digest), sizeof(uint64_t));
+    if (mark.ok() && mark->size() == sizeof(uint64_t)) {
+      const uint64_t good = LoadLittleEndian<uint64_t>(AsBytes(*mark).data());
+      if (good <= version.bytes && good <= static_cast<uint64_t>(size)) {
+        *done = good;
+      }
+    }
+    return part;
+  }
+  if (deps_.fs->Exists(path)) CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(path));
+  if (options_.spares != nullptr) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        std::unique_ptr<File> part,
+        options_.spares->Take(path, static_cast<int64_t>(version.bytes)));
+    if (part != nullptr) return part;
+  }
+  return deps_.fs->Open(path, {.write = true, .create = true});
+}
+
+absl::Status VersionCache::CheckSpace(const Version& version, uint64_t bytes) {
+  const auto free_bytes = [this]() -> absl::StatusOr<uint64_t> {
+    CONSILIUM_ASSIGN_OR_RETURN(const int64_t free,
+                               deps_.fs->FreeSpace(versions_dir_));
+    return static_cast<uint64_t>(std::max<int64_t>(free, 0));
+  };
+  CONSILIUM_ASSIGN_OR_RETURN(uint64_t free, free_bytes());
+  if (free < bytes && options_.spares != nullptr) {
+    CONSILIUM_RETURN_IF_ERROR(options_.spares->Clear());
+    CONSILIUM_ASSIGN_OR_RETURN(free, free_bytes());
+  }
+  if (free >= bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      Cat("version ", version.number, " needs ", FormatBytes(bytes), " in ",
+          versions_dir_, ", where ", FormatBytes(free),
+          " are free; make room or set state_dir to a larger disk"));
 }
 
 absl::Status VersionCache::Fetch(const Version& version,
@@ -135,32 +189,25 @@ absl::Status VersionCache::Fetch(const Version& version,
   // A prefix that another process left may be damaged, so that the digest of
   // the whole comes out wrong: then once more, from the first byte.
   for (bool resumed = deps_.fs->Exists(path);; resumed = false) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        std::unique_ptr<File> part,
-        deps_.fs->Open(path,
-                       {.write = true, .create = true, .truncate = !resumed}));
+    uint64_t done = 0;
+    CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> part,
+                               OpenPart(version, resumed, &done));
     CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, part->Size());
-    uint64_t done = static_cast<uint64_t>(size);
-    if (done > version.bytes) {
-      done = 0;
-      CONSILIUM_RETURN_IF_ERROR(part->Truncate(0));
-    }
-    CONSILIUM_ASSIGN_OR_RETURN(const int64_t free,
-                               deps_.fs->FreeSpace(versions_dir_));
-    if (static_cast<uint64_t>(std::max<int64_t>(free, 0)) <
-        version.bytes - done) {
-      return absl::ResourceExhaustedError(
-          Cat("version ", version.number, " needs ",
-              FormatBytes(version.bytes - done), " in ", versions_dir_,
-              ", where ", FormatBytes(static_cast<uint64_t>(free)),
-              " are free; make room or set state_dir to a larger disk"));
+    if (static_cast<uint64_t>(size) < version.bytes) {
+      CONSILIUM_RETURN_IF_ERROR(
+          CheckSpace(version, version.bytes - static_cast<uint64_t>(size)));
     }
     const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
     CONSILIUM_RETURN_IF_ERROR(HashPrefix(*part, done, *hasher));
     CONSILIUM_RETURN_IF_ERROR(
         FetchRest(version, *part, *hasher, &done, progress, cancel));
     const Sha256Digest digest = hasher->Finish();
+    if (static_cast<uint64_t>(size) > version.bytes) {
+      CONSILIUM_RETURN_IF_ERROR(
+          part->Truncate(static_cast<int64_t>(version.bytes)));
+    }
     CONSILIUM_RETURN_IF_ERROR(part->Close());
+    CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(MarkPath(version.digest)));
     if (digest == version.digest) break;
     CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(path));
     if (!resumed) {
@@ -177,6 +224,14 @@ absl::Status VersionCache::FetchRest(const Version& version, File& part,
                                      const CancelToken& cancel) {
   const std::string what = Cat("download of version ", version.number);
   Retrier retrier(options_.retry, deps_, events_, 0, cancel);
+  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> mark,
+                             deps_.fs->Open(MarkPath(version.digest),
+                                            {.write = true, .create = true}));
+  const auto set_mark = [&]() -> absl::Status {
+    std::byte bytes[sizeof(uint64_t)];
+    StoreLittleEndian<uint64_t>(*done, bytes);
+    return mark->WriteAt(0, bytes);
+  };
   absl::Duration reported = -absl::InfiniteDuration();
   while (*done < version.bytes) {
     absl::Status local;  // an error of this side is not the network's
@@ -194,7 +249,10 @@ absl::Status VersionCache::FetchRest(const Version& version, File& part,
       hasher.Update(bytes);
       local = part.WriteAt(static_cast<int64_t>(*done), bytes);
       if (!local.ok()) return local;
+      const uint64_t marks = *done / kMarkEvery;
       *done += bytes.size();
+      if (*done / kMarkEvery != marks) local = set_mark();
+      if (!local.ok()) return local;
       if (progress) {
         const absl::Duration now = deps_.clock->Monotonic();
         if (*done == version.bytes || now - reported >= kProgressEvery) {
@@ -212,7 +270,10 @@ absl::Status VersionCache::FetchRest(const Version& version, File& part,
     }
     CONSILIUM_RETURN_IF_ERROR(local);
     if (*done == version.bytes) break;
-    if (*done > before) retrier.MadeProgress();
+    if (*done > before) {
+      CONSILIUM_RETURN_IF_ERROR(set_mark());
+      retrier.MadeProgress();
+    }
     if (status.ok()) {
       status = absl::UnavailableError(
           Cat("the stream ended at byte ", *done, " of ", version.bytes));
@@ -298,20 +359,31 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
   return std::make_shared<const Layout>(*std::move(layout));
 }
 
+absl::Status VersionCache::Forget(const Sha256Digest& digest) {
+  const std::string path = VersionPath(digest);
+  if (!deps_.fs->Exists(path)) return absl::OkStatus();
+  const auto opened = opened_.find(digest);
+  const bool mapped = opened != opened_.end() && !opened->second.expired();
+  if (opened != opened_.end()) opened_.erase(opened);
+  // A mapping outlives the file's name, but not other bytes in it.
+  if (options_.spares == nullptr || mapped) return deps_.fs->Remove(path);
+  return options_.spares->Retire(path);
+}
+
 absl::Status VersionCache::Evict() {
   const auto keep = static_cast<size_t>(options_.cached_versions);
   while (recent_.size() > keep) {
     const Sha256Digest digest = recent_.front();
     recent_.erase(recent_.begin());
     verified_.erase(digest);
-    if (!deps_.fs->Exists(VersionPath(digest))) continue;
-    CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(VersionPath(digest)));
+    CONSILIUM_RETURN_IF_ERROR(Forget(digest));
   }
   // Downloads cut short of versions that nobody asked for again.
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                              deps_.fs->List(versions_dir_));
   for (const std::string& name : names) {
-    if (absl::EndsWith(name, AbslView(kPartSuffix))) {
+    if (absl::EndsWith(name, AbslView(kPartSuffix)) ||
+        absl::EndsWith(name, AbslView(kMarkSuffix))) {
       CONSILIUM_RETURN_IF_ERROR(
           deps_.fs->Remove(JoinPath(versions_dir_, name)));
     }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -17,6 +18,7 @@
 #include "consilium/aggregation/safetensors.h"
 #include "consilium/base/cancel.h"
 #include "consilium/base/file.h"
+#include "consilium/base/spare_files.h"
 #include "consilium/client/options.h"
 #include "consilium/client/types.h"
 
@@ -34,6 +36,8 @@ struct OpenedVersion {
 //
 //   <state>/versions/<digest>.safetensors   checked before it got this name
 //   <state>/versions/<digest>.part          a download cut short
+//   <state>/versions/<digest>.done          how many of its bytes are good: a
+//                                           spare has its size from the start
 //   <state>/layouts/<digest>.txt
 //
 // Nothing here is synced: after a loss of power the digest, checked again by
@@ -46,6 +50,7 @@ class VersionCache {
     int cached_versions = 2;
     RetryPolicy retry;
     absl::Duration stall_timeout;
+    SpareFiles* spares = nullptr;  // outlives the cache
   };
   using Greet = std::function<absl::Status(const CancelToken& cancel)>;
 
@@ -68,8 +73,14 @@ class VersionCache {
 
   std::string VersionPath(const Sha256Digest& digest) const;
   std::string PartPath(const Sha256Digest& digest) const;
+  std::string MarkPath(const Sha256Digest& digest) const;
   absl::Status Fetch(const Version& version, const ProgressCallback& progress,
                      const CancelToken& cancel);
+  // An open .part, and how many of its bytes an earlier call left good.
+  absl::StatusOr<std::unique_ptr<File>> OpenPart(const Version& version,
+                                                 bool resume, uint64_t* done);
+  absl::Status CheckSpace(const Version& version, uint64_t bytes);
+  absl::Status Forget(const Sha256Digest& digest);
   // The rest of a file that holds `*done` good bytes, hashed into `hasher`.
   absl::Status FetchRest(const Version& version, File& part, Hasher& hasher,
                          uint64_t* done, const ProgressCallback& progress,
@@ -87,6 +98,8 @@ class VersionCache {
   const std::string layouts_dir_;
   std::set<Sha256Digest> verified_;   // by this process
   std::vector<Sha256Digest> recent_;  // most recently used last
+  // Versions that may still be mapped: their files must not be overwritten.
+  std::map<Sha256Digest, std::weak_ptr<const OpenedVersion>> opened_;
 };
 
 }  // namespace consilium::client::internal

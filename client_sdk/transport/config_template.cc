@@ -46,6 +46,8 @@ constexpr std::string_view kDefaults = R"(
 # outbox_sync_delay = "10s"
 # Version files to keep.
 # cached_versions = 2
+# Disk space for files that are done with, to be overwritten by the next ones.
+# spare_bytes = 4294967296
 
 [log]
 # "text" or "json", to standard error.

@@ -56,6 +56,7 @@ struct CoordinatorConfig {
     absl::Duration spool_retention = absl::Hours(24 * 7);
     int64_t version_retention = 20;  // versions
     absl::Duration retention_interval = absl::Hours(1);
+    int64_t spare_bytes = int64_t{4} << 30;
     int64_t reader_connections = 4;
     bool operator==(const Storage&) const = default;
   } storage;

@@ -186,6 +186,11 @@ void AddPlaces(Keys& k) {
   k.push_back(Span(s, "retention_interval", AT(storage.retention_interval),
                    kSecond, kDay,
                    "How often the two rules above are applied."));
+  k.push_back(Bytes(
+      s, "spare_bytes", AT(storage.spare_bytes), 0, kMaxBytes,
+      "Sealed uploads and versions past their retention are kept up to this "
+      "much, to be overwritten by the next ones: faster than new files. 0: "
+      "they are deleted at once."));
   k.push_back(Count(s, "reader_connections", AT(storage.reader_connections), 1,
                     64, "Database connections for reading."));
 }

@@ -105,6 +105,7 @@ class Server final : public CoordinatorServer {
     store.max_readers = static_cast<int>(config_.storage.reader_connections);
     store.syncer_threads = static_cast<int>(config_.workers.sync_threads);
     store.min_free_bytes = config_.storage.min_free_bytes;
+    store.spare_bytes = config_.storage.spare_bytes;
     CONSILIUM_ASSIGN_OR_RETURN(store_, Store::Open(store));
 
     metrics_ = std::make_unique<PrometheusMetrics>(

@@ -467,8 +467,8 @@ grpc::ServerWriteReactor<v1::RoundInfo>* AdminServiceImpl::WatchRound(
   return StartWatch(deps_, context, request->round(), options_.renew_before);
 }
 
-grpc::ServerWriteReactor<v1::DownloadChunk>* AdminServiceImpl::DownloadVersion(
-    grpc::CallbackServerContext* context, const v1::DownloadRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminServiceImpl::DownloadVersion(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return StartDownload(deps_, context, *request);
 }
 

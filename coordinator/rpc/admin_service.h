@@ -26,7 +26,9 @@ struct AdminServiceOptions {
 
 // Handlers run on the executor. Reads take a snapshot of the store; changes go
 // to the engine, which writes the audit entry with the caller's URI.
-class AdminServiceImpl final : public v1::AdminService::CallbackService {
+class AdminServiceImpl final
+    : public v1::AdminService::WithRawCallbackMethod_DownloadVersion<
+          v1::AdminService::CallbackService> {
  public:
   AdminServiceImpl(RpcDeps deps, AdminServiceOptions options);
 
@@ -89,9 +91,9 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
   grpc::ServerWriteReactor<v1::RoundInfo>* WatchRound(
       grpc::CallbackServerContext* context,
       const v1::WatchRoundRequest* request) override;
-  grpc::ServerWriteReactor<v1::DownloadChunk>* DownloadVersion(
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* DownloadVersion(
       grpc::CallbackServerContext* context,
-      const v1::DownloadRequest* request) override;
+      const grpc::ByteBuffer* request) override;
   grpc::ServerReadReactor<v1::ImportVersionChunk>* ImportVersion(
       grpc::CallbackServerContext* context, v1::VersionInfo* response) override;
 

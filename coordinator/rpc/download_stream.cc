@@ -5,12 +5,16 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/v1/federation.pb.h"
 #include "coordinator/store/tables.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 
@@ -18,6 +22,72 @@ namespace consilium {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
+// Buffers kept between pieces: one for each stream that is likely to run.
+constexpr size_t kKeptBuffers = 16;
+
+// Protobuf's wire format: tag = field << 3 | type, then a varint or a length
+// and bytes (protobuf.dev/programming-guides/encoding).
+constexpr char kTotalTag = 1 << 3 | 0;
+constexpr char kOffsetTag = 2 << 3 | 0;
+constexpr char kDataTag = 3 << 3 | 2;
+
+void AppendVarint(uint64_t value, std::string& out) {
+  while (value >= 0x80) {
+    out.push_back(static_cast<char>(value | 0x80));
+    value >>= 7;
+  }
+  out.push_back(static_cast<char>(value));
+}
+
+// Buffers of kPieceBytes that go out as slices and come back when gRPC is done
+// with them: fresh ones would cost a page fault every 4 KiB.
+class PieceBuffers : public std::enable_shared_from_this<PieceBuffers> {
+ public:
+  using Buffer = std::unique_ptr<std::byte[]>;
+
+  Buffer Get() {
+    {
+      MutexLock lock(&mu_);
+      if (!free_.empty()) {
+        Buffer buffer = std::move(free_.back());
+        free_.pop_back();
+        return buffer;
+      }
+    }
+    return std::make_unique_for_overwrite<std::byte[]>(
+        static_cast<size_t>(kPieceBytes));
+  }
+
+  grpc::Slice SliceOf(Buffer buffer, size_t size) {
+    auto* const lent = new Lent{shared_from_this(), std::move(buffer)};
+    return grpc::Slice(
+        lent->buffer.get(), size,
+        [](void* user) {
+          const std::unique_ptr<Lent> back(static_cast<Lent*>(user));
+          back->owner->Put(std::move(back->buffer));
+        },
+        lent);
+  }
+
+ private:
+  struct Lent {
+    std::shared_ptr<PieceBuffers> owner;
+    Buffer buffer;
+  };
+  void Put(Buffer buffer) {
+    MutexLock lock(&mu_);
+    if (free_.size() < kKeptBuffers) free_.push_back(std::move(buffer));
+  }
+
+  Mutex mu_;
+  std::vector<Buffer> free_ ABSL_GUARDED_BY(mu_);
+};
+
+PieceBuffers& Buffers() {
+  static const auto* const buffers =
+      new std::shared_ptr<PieceBuffers>(std::make_shared<PieceBuffers>());
+  return **buffers;
+}
 
 // What is sent: a blob, or a text that is in memory anyway.
 struct Content {
@@ -65,13 +135,20 @@ absl::StatusOr<Content> OpenContent(Engine& engine,
   return content;
 }
 
-class DownloadStream final
-    : public grpc::ServerWriteReactor<v1::DownloadChunk> {
+class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  DownloadStream(const RpcDeps& deps, v1::DownloadRequest request)
-      : deps_(deps), request_(std::move(request)) {}
+  explicit DownloadStream(const RpcDeps& deps) : deps_(deps) {}
 
-  void Begin(grpc::CallbackServerContext* context) {
+  void Begin(grpc::CallbackServerContext* context,
+             const grpc::ByteBuffer& request) {
+    grpc::ByteBuffer bytes = request;
+    const grpc::Status parsed =
+        grpc::SerializationTraits<v1::DownloadRequest>::Deserialize(&bytes,
+                                                                    &request_);
+    if (!parsed.ok()) {
+      Finish(parsed);
+      return;
+    }
     auto admitted = AdmitMember(deps_, *context);
     if (!admitted.ok()) {
       Finish(ToGrpc(admitted.status()));
@@ -113,21 +190,17 @@ class DownloadStream final
       return;
     }
     offset_ = static_cast<int64_t>(request_.offset());
-    chunk_.set_total_bytes(static_cast<uint64_t>(content_.bytes));
-    first_ = true;
+    total_ = static_cast<uint64_t>(content_.bytes);
     Next();
   }
 
+  // The first message goes out even where there is nothing to send.
   void Next() {
-    const absl::Status status = Fill();
-    if (!status.ok() || (chunk_.data().empty() && !first_)) {
+    const bool over = total_ == 0 && offset_ == content_.bytes;
+    const absl::Status status = over ? absl::OkStatus() : Fill();
+    if (over || !status.ok()) {
       Finish(ToGrpc(status));
       return;
-    }
-    if (first_) {
-      first_ = false;
-    } else {
-      chunk_.clear_total_bytes();
     }
     StartWrite(&chunk_);
   }
@@ -139,16 +212,22 @@ class DownloadStream final
     }
     const size_t size =
         static_cast<size_t>(std::min(kPieceBytes, content_.bytes - offset_));
-    std::string& data = *chunk_.mutable_data();
-    if (data.size() != size) data.resize(size);
-    chunk_.set_offset(static_cast<uint64_t>(offset_));
+    PieceBuffers::Buffer buffer = Buffers().Get();
+    const std::span<std::byte> data(buffer.get(), size);
     if (content_.layout != nullptr) {
-      data.assign(content_.layout->text, static_cast<size_t>(offset_), size);
-    } else if (size > 0) {
+      const auto text = AsBytes(content_.layout->text)
+                            .subspan(static_cast<size_t>(offset_), size);
+      std::copy(text.begin(), text.end(), data.begin());
+    } else {
       CONSILIUM_RETURN_IF_ERROR(
-          ReadExactlyAt(content_.file.get(), offset_,
-                        std::as_writable_bytes(std::span(data.data(), size))));
+          ReadExactlyAt(content_.file.get(), offset_, data));
     }
+    const grpc::Slice slices[] = {
+        grpc::Slice(
+            DownloadChunkPrefix(total_, static_cast<uint64_t>(offset_), size)),
+        Buffers().SliceOf(std::move(buffer), size)};
+    chunk_ = grpc::ByteBuffer(slices, 2);
+    total_ = 0;
     offset_ += static_cast<int64_t>(size);
     deps_.engine->listener().OnTraffic(TrafficKind::kDownload,
                                        static_cast<int64_t>(size));
@@ -156,22 +235,38 @@ class DownloadStream final
   }
 
   const RpcDeps deps_;
-  const v1::DownloadRequest request_;
+  v1::DownloadRequest request_;
   std::shared_ptr<PeerState> peer_;  // null for staff
   Content content_;
   int64_t offset_ = 0;
-  bool first_ = false;
-  v1::DownloadChunk chunk_;
+  uint64_t total_ = 0;  // until it was said
+  grpc::ByteBuffer chunk_;
   std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::DownloadChunk>* StartDownload(
+std::string DownloadChunkPrefix(uint64_t total_bytes, uint64_t offset,
+                                size_t data_bytes) {
+  std::string prefix;
+  if (total_bytes > 0) {
+    prefix.push_back(kTotalTag);
+    AppendVarint(total_bytes, prefix);
+  }
+  if (offset > 0) {
+    prefix.push_back(kOffsetTag);
+    AppendVarint(offset, prefix);
+  }
+  prefix.push_back(kDataTag);
+  AppendVarint(data_bytes, prefix);
+  return prefix;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartDownload(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
-    const v1::DownloadRequest& request) {
-  auto* const stream = new DownloadStream(deps, request);
-  stream->Begin(context);
+    const grpc::ByteBuffer& request) {
+  auto* const stream = new DownloadStream(deps);
+  stream->Begin(context, request);
   return stream;
 }
 

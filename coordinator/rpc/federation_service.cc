@@ -188,8 +188,8 @@ grpc::ServerUnaryReactor* FederationServiceImpl::CommitUpload(
       });
 }
 
-grpc::ServerWriteReactor<v1::DownloadChunk>* FederationServiceImpl::Download(
-    grpc::CallbackServerContext* context, const v1::DownloadRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* FederationServiceImpl::Download(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return StartDownload(deps_, context, *request);
 }
 

@@ -18,7 +18,8 @@ struct FederationLimits {
 };
 
 class FederationServiceImpl final
-    : public v1::FederationService::CallbackService {
+    : public v1::FederationService::WithRawCallbackMethod_Download<
+          v1::FederationService::CallbackService> {
  public:
   FederationServiceImpl(RpcDeps deps, FederationLimits limits)
       : deps_(deps), limits_(limits) {}
@@ -51,9 +52,9 @@ class FederationServiceImpl final
       grpc::CallbackServerContext* context,
       const v1::CommitUploadRequest* request,
       v1::CommitUploadResponse* response) override;
-  grpc::ServerWriteReactor<v1::DownloadChunk>* Download(
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Download(
       grpc::CallbackServerContext* context,
-      const v1::DownloadRequest* request) override;
+      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* ReportEvaluation(
       grpc::CallbackServerContext* context,
       const v1::ReportEvaluationRequest* request,

@@ -27,12 +27,44 @@ bool IsShardName(std::string_view name) {
          name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
+// A blob that is not overwritten while it is open.
+class UsedFile final : public File {
+ public:
+  UsedFile(std::unique_ptr<File> file, FileUse use)
+      : file_(std::move(file)), use_(std::move(use)) {}
+  absl::StatusOr<size_t> ReadAt(int64_t offset,
+                                std::span<std::byte> out) override {
+    return file_->ReadAt(offset, out);
+  }
+  absl::Status WriteAt(int64_t offset,
+                       std::span<const std::byte> data) override {
+    return file_->WriteAt(offset, data);
+  }
+  absl::Status Sync() override { return file_->Sync(); }
+  absl::StatusOr<int64_t> Size() override { return file_->Size(); }
+  absl::Status Truncate(int64_t size) override { return file_->Truncate(size); }
+  absl::Status Allocate(int64_t size) override { return file_->Allocate(size); }
+  absl::Status StartWriteback(int64_t offset, int64_t length) override {
+    return file_->StartWriteback(offset, length);
+  }
+  absl::Status Close() override {
+    use_.End();
+    return file_->Close();
+  }
+  const std::string& path() const override { return file_->path(); }
+
+ private:
+  const std::unique_ptr<File> file_;
+  FileUse use_;
+};
+
 }  // namespace
 
 // --- BlobWriter --------------------------------------------------------------
 
 BlobWriter::BlobWriter(BlobWriter&& other) noexcept
     : store_(other.store_),
+      reused_(other.reused_),
       path_(std::move(other.path_)),
       file_(std::move(other.file_)) {}
 
@@ -51,8 +83,11 @@ absl::Status BlobWriter::Publish(const Sha256Digest& digest, int64_t bytes) && {
   if (file_ == nullptr) {
     return absl::FailedPreconditionError("this blob was published before");
   }
-  const absl::Status status =
-      store_->PublishFile(file_.get(), path_, digest, bytes);
+  absl::Status status;
+  if (reused_) status = file_->Truncate(bytes);
+  if (status.ok()) {
+    status = store_->PublishFile(file_.get(), path_, digest, bytes);
+  }
   if (!status.ok()) {
     Drop();
     return status;
@@ -65,8 +100,11 @@ absl::Status BlobWriter::Publish(const Sha256Digest& digest, int64_t bytes) && {
 // --- BlobStore ---------------------------------------------------------------
 
 BlobStore::BlobStore(FileSystem* fs, std::string blobs_dir,
-                     std::string temp_dir)
-    : fs_(fs), dir_(std::move(blobs_dir)), temp_dir_(std::move(temp_dir)) {}
+                     std::string temp_dir, SpareFiles* spares)
+    : fs_(fs),
+      dir_(std::move(blobs_dir)),
+      temp_dir_(std::move(temp_dir)),
+      spares_(spares) {}
 
 absl::Status BlobStore::Prepare() {
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(dir_));
@@ -86,6 +124,19 @@ absl::StatusOr<BlobWriter> BlobStore::NewWriter(int64_t expected_bytes) {
     path = JoinPath(temp_dir_, Cat(next_temp_++, kTempSuffix));
     open_temps_.push_back(path);
   }
+  if (spares_ != nullptr && expected_bytes > 0) {
+    absl::StatusOr<std::unique_ptr<File>> spare =
+        spares_->Take(path, expected_bytes);
+    if (!spare.ok()) {
+      ForgetTemp(path);
+      return std::move(spare).status();
+    }
+    if (*spare != nullptr) {
+      BlobWriter writer(this, std::move(path), *std::move(spare), true);
+      CONSILIUM_RETURN_IF_ERROR(writer.file()->Allocate(expected_bytes));
+      return writer;
+    }
+  }
   // A file of that name is left from another life of the process.
   absl::StatusOr<std::unique_ptr<File>> file = fs_->Open(
       path, {.write = true, .create = true, .truncate = true, .mode = 0600});
@@ -93,7 +144,7 @@ absl::StatusOr<BlobWriter> BlobStore::NewWriter(int64_t expected_bytes) {
     ForgetTemp(path);
     return std::move(file).status();
   }
-  BlobWriter writer(this, std::move(path), *std::move(file));
+  BlobWriter writer(this, std::move(path), *std::move(file), false);
   if (expected_bytes > 0) {
     CONSILIUM_RETURN_IF_ERROR(writer.file()->Allocate(expected_bytes));
   }
@@ -134,6 +185,7 @@ absl::Status BlobStore::PublishFile(File* file, const std::string& temp,
 absl::StatusOr<std::unique_ptr<File>> BlobStore::Open(
     const Sha256Digest& digest, int64_t bytes) const {
   const std::string path = PathOf(digest);
+  FileUse use = spares_ == nullptr ? FileUse() : spares_->Use(path);
   absl::StatusOr<std::unique_ptr<File>> file = fs_->Open(path, {});
   if (absl::IsNotFound(file.status())) {
     return absl::DataLossError(
@@ -146,7 +198,7 @@ absl::StatusOr<std::unique_ptr<File>> BlobStore::Open(
                                    " bytes, the history says ", bytes,
                                    kAdvice));
   }
-  return file;
+  return std::make_unique<UsedFile>(*std::move(file), std::move(use));
 }
 
 absl::Status BlobStore::Verify(const Sha256Digest& digest,
@@ -260,7 +312,7 @@ absl::StatusOr<BlobStore::Collected> BlobStore::CollectAlone(
   for (const BlobRef& row : rows) keep.insert(row.digest);
   for (const BlobRef& blob : listing.blobs) {
     if (keep.contains(blob.digest)) continue;
-    CONSILIUM_RETURN_IF_ERROR(fs_->Remove(PathOf(blob.digest)));
+    CONSILIUM_RETURN_IF_ERROR(RemoveBlob(blob.digest));
     ++out.blobs;
     out.bytes += blob.bytes;
   }
@@ -268,6 +320,11 @@ absl::StatusOr<BlobStore::Collected> BlobStore::CollectAlone(
     CONSILIUM_RETURN_IF_ERROR(RemoveUnlessOpen(temp, out));
   }
   return out;
+}
+
+absl::Status BlobStore::RemoveBlob(const Sha256Digest& digest) {
+  const std::string path = PathOf(digest);
+  return spares_ == nullptr ? fs_->Remove(path) : spares_->Retire(path);
 }
 
 // Under the lock, since a NewWriter may be about to take that very name.

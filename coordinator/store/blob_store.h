@@ -16,6 +16,7 @@
 #include "consilium/base/digest.h"
 #include "consilium/base/file.h"
 #include "consilium/base/mutex.h"
+#include "consilium/base/spare_files.h"
 #include "coordinator/store/tables.h"
 
 namespace consilium {
@@ -45,11 +46,16 @@ class BlobWriter {
 
  private:
   friend class BlobStore;
-  BlobWriter(BlobStore* store, std::string path, std::unique_ptr<File> file)
-      : store_(store), path_(std::move(path)), file_(std::move(file)) {}
+  BlobWriter(BlobStore* store, std::string path, std::unique_ptr<File> file,
+             bool reused)
+      : store_(store),
+        reused_(reused),
+        path_(std::move(path)),
+        file_(std::move(file)) {}
   void Drop();
 
   BlobStore* store_;
+  bool reused_;  // a spare: as long as it was, until published
   std::string path_;
   std::unique_ptr<File> file_;
 };
@@ -61,14 +67,16 @@ class BlobWriter {
 // between leaves a blob that no row names, which Collect removes.
 class BlobStore {
  public:
-  BlobStore(FileSystem* fs, std::string blobs_dir, std::string temp_dir);
+  // `spares` may be null: then every blob is a new file.
+  BlobStore(FileSystem* fs, std::string blobs_dir, std::string temp_dir,
+            SpareFiles* spares = nullptr);
 
   // Makes the folders. Idempotent.
   absl::Status Prepare();
 
-  // A new temporary file. expected_bytes > 0 preallocates, so that a full disk
-  // shows here and not in the middle of a fold.
-  // Errors: RESOURCE_EXHAUSTED.
+  // A temporary file. expected_bytes > 0 preallocates, so that a full disk
+  // shows here and not in the middle of a fold; then what stands in it is
+  // arbitrary until it is written. Errors: RESOURCE_EXHAUSTED.
   absl::StatusOr<BlobWriter> NewWriter(int64_t expected_bytes);
 
   // Hashes, writes and publishes bytes that fit in memory.
@@ -129,12 +137,14 @@ class BlobStore {
   absl::StatusOr<Collected> CollectAlone(
       absl::FunctionRef<absl::StatusOr<std::vector<BlobRef>>()> live,
       std::set<Sha256Digest>& keep);
+  absl::Status RemoveBlob(const Sha256Digest& digest);
   absl::Status RemoveUnlessOpen(const std::string& temp, Collected& out);
   void ForgetTemp(const std::string& path);
 
   FileSystem* const fs_;
   const std::string dir_;
   const std::string temp_dir_;
+  SpareFiles* const spares_;
   // A lock that Publish, Release and Pin share and Collect holds alone.
   void Share();
   void Unshare();

@@ -36,8 +36,19 @@ void SpaceReservation::Release() {
 }
 
 SpaceLedger::SpaceLedger(FileSystem* fs, std::string path,
-                         int64_t min_free_bytes)
-    : fs_(fs), path_(std::move(path)), min_free_(min_free_bytes) {}
+                         int64_t min_free_bytes,
+                         std::function<void()> make_room)
+    : fs_(fs),
+      path_(std::move(path)),
+      make_room_(std::move(make_room)),
+      min_free_(min_free_bytes) {}
+
+absl::StatusOr<SpaceLedger::Room> SpaceLedger::FindRoom() {
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t free, fs_->FreeSpace(path_));
+  // Each term is at most 2^63 - 1 and free is real, so only sums can overflow.
+  const int64_t kept = min_free_ > free ? free : min_free_;
+  return Room{free, free - kept - std::min(free - kept, reserved_)};
+}
 
 absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
                                                       std::string_view what) {
@@ -46,20 +57,21 @@ absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
         Cat(what, ": cannot reserve ", bytes, " bytes"));
   }
   MutexLock lock(&mu_);
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t free, fs_->FreeSpace(path_));
-  // Each term is at most 2^63 - 1 and free is real, so only sums can overflow.
-  const int64_t kept = min_free_ > free ? free : min_free_;
-  const int64_t open = free - kept - std::min(free - kept, reserved_);
-  if (bytes > open) {
+  CONSILIUM_ASSIGN_OR_RETURN(Room room, FindRoom());
+  if (bytes > room.open && make_room_ != nullptr) {
+    make_room_();
+    CONSILIUM_ASSIGN_OR_RETURN(room, FindRoom());
+  }
+  if (bytes > room.open) {
     const auto text = [](int64_t n) {
       return FormatBytes(static_cast<uint64_t>(n));
     };
-    return absl::ResourceExhaustedError(
-        Cat(what, " needs ", text(bytes), ", but ", path_, " has ", text(open),
-            " to give: ", text(free), " free, ", text(reserved_),
-            " promised to other uploads, min_free_bytes ", text(min_free_),
-            "; free disk space, shorten spool_retention or lower "
-            "min_free_bytes"));
+    return absl::ResourceExhaustedError(Cat(
+        what, " needs ", text(bytes), ", but ", path_, " has ", text(room.open),
+        " to give: ", text(room.free), " free, ", text(reserved_),
+        " promised to other uploads, min_free_bytes ", text(min_free_),
+        "; free disk space, shorten spool_retention or lower "
+        "min_free_bytes"));
   }
   reserved_ += bytes;
   return SpaceReservation(this, bytes);

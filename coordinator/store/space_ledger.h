@@ -2,6 +2,7 @@
 #define CONSILIUM_COORDINATOR_STORE_SPACE_LEDGER_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -40,8 +41,10 @@ class SpaceReservation {
 // file system for the rest. Thread safe; outlives its reservations.
 class SpaceLedger {
  public:
-  // `path` names the volume. min_free_bytes always stay free.
-  SpaceLedger(FileSystem* fs, std::string path, int64_t min_free_bytes);
+  // `path` names the volume. min_free_bytes always stay free. `make_room`, when
+  // given, is called before a reservation is refused.
+  SpaceLedger(FileSystem* fs, std::string path, int64_t min_free_bytes,
+              std::function<void()> make_room = nullptr);
 
   // Errors: RESOURCE_EXHAUSTED naming what is asked, what is free, what is
   // promised and min_free_bytes; INVALID_ARGUMENT for negative bytes.
@@ -54,9 +57,16 @@ class SpaceLedger {
  private:
   friend class SpaceReservation;
   void GiveBack(int64_t bytes);
+  // Bytes free on the volume, and what of them may still be promised.
+  struct Room {
+    int64_t free = 0;
+    int64_t open = 0;
+  };
+  absl::StatusOr<Room> FindRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   FileSystem* const fs_;
   const std::string path_;
+  const std::function<void()> make_room_;
   mutable Mutex mu_;
   int64_t min_free_ ABSL_GUARDED_BY(mu_);
   int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;

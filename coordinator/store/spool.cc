@@ -108,10 +108,12 @@ absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
 
 // --- SpoolDir ----------------------------------------------------------------
 
-SpoolDir::SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer)
+SpoolDir::SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer,
+                   SpareFiles* spares)
     : fs_(fs),
       root_(std::move(root)),
-      syncer_(syncer == nullptr ? nullptr : syncer->impl_.get()) {}
+      syncer_(syncer == nullptr ? nullptr : syncer->impl_.get()),
+      spares_(spares) {}
 
 absl::Status SpoolDir::Prepare() {
   return fs_->MakeDirs(JoinPath(root_, kSpoolFolder));
@@ -132,9 +134,15 @@ std::string SpoolDir::PathOf(const SpoolKey& key) {
 }
 
 absl::StatusOr<std::unique_ptr<File>> SpoolDir::MakeFile(
-    const std::string& full) {
+    const std::string& full, const SpoolHeader& header) {
   MutexLock lock(&mu_);
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(DirName(full)));
+  // Only records that authenticate themselves may stand on old bytes.
+  if (spares_ != nullptr && header.sealed && !fs_->Exists(full)) {
+    CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                               spares_->Take(full, SpoolFileBytes(header)));
+    if (file != nullptr) return file;
+  }
   return fs_->Open(full, {.write = true, .create = true, .exclusive = true});
 }
 
@@ -150,7 +158,8 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   CONSILIUM_RETURN_IF_ERROR(CheckSpoolHeader(header));
   const std::string path = PathOf(key);
   const std::string full = JoinPath(root_, path);
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file, MakeFile(full));
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+                             MakeFile(full, header));
   const std::vector<std::byte> bytes = EncodeSpoolHeader(header);
   absl::Status status = file->WriteAt(0, bytes);
   if (status.ok()) status = file->Sync();
@@ -162,6 +171,7 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   }
   auto state = std::make_shared<SpoolWriter::State>();
   state->path = path;
+  state->use = Use(JoinPath(root_, path));
   state->header = std::move(header);
   state->file = std::move(file);
   state->syncer = syncer_;
@@ -199,6 +209,7 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
   CONSILIUM_RETURN_IF_ERROR(file->Sync());
   auto state = std::make_shared<SpoolWriter::State>();
   state->path = path;
+  state->use = Use(JoinPath(root_, path));
   state->header = std::move(decoded.header);
   state->file = std::move(file);
   state->syncer = syncer_;
@@ -209,14 +220,35 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
 
 absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolDir::OpenReader(
     const std::string& path) const {
-  return SpoolReader::Open(fs_, JoinPath(root_, path));
+  const std::string full = JoinPath(root_, path);
+  FileUse use = Use(full);
+  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<SpoolReader> reader,
+                             SpoolReader::Open(fs_, full));
+  reader->use_ = std::move(use);
+  return reader;
+}
+
+FileUse SpoolDir::Use(const std::string& full) const {
+  return spares_ == nullptr ? FileUse() : spares_->Use(full);
+}
+
+bool SpoolDir::IsSealed(const std::string& full) const {
+  const auto file = fs_->Open(full, {});
+  if (!file.ok()) return false;
+  const auto decoded = ReadSpoolHeader(file->get());
+  return decoded.ok() && decoded->header.sealed;
 }
 
 absl::Status SpoolDir::Remove(const std::string& path) {
   const std::string full = JoinPath(root_, path);
-  const absl::Status status = fs_->Remove(full);
-  if (absl::IsNotFound(status)) return absl::OkStatus();
-  CONSILIUM_RETURN_IF_ERROR(status);
+  if (spares_ != nullptr && IsSealed(full)) {
+    CONSILIUM_RETURN_IF_ERROR(spares_->Retire(full));
+    CONSILIUM_RETURN_IF_ERROR(spares_->SyncNames());
+  } else {
+    const absl::Status status = fs_->Remove(full);
+    if (absl::IsNotFound(status)) return absl::OkStatus();
+    CONSILIUM_RETURN_IF_ERROR(status);
+  }
   return fs_->SyncDir(DirName(full));
 }
 

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "consilium/base/file.h"
 #include "consilium/base/mutex.h"
+#include "consilium/base/spare_files.h"
 
 namespace consilium {
 
@@ -160,6 +161,7 @@ class SpoolReader {
         header_(std::move(header)) {}
   absl::Status Scan(int64_t first_offset);
 
+  FileUse use_;
   std::unique_ptr<File> file_;
   std::string path_;
   SpoolHeader header_;
@@ -173,7 +175,9 @@ class SpoolDir {
  public:
   // `root` is the data directory, paths are relative to it. `syncer` may be
   // null: then records become durable only by Flush, on the caller's thread.
-  SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer);
+  // `spares` may be null: then every spool is a new file.
+  SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer,
+           SpareFiles* spares = nullptr);
 
   absl::Status Prepare();
 
@@ -203,7 +207,10 @@ class SpoolDir {
   absl::StatusOr<std::unique_ptr<SpoolReader>> OpenReader(
       const std::string& path) const;
 
-  // Durable removals; a missing file is no error.
+  // Durable removals; a missing file is no error. A sealed spool that nobody
+  // has open may become a spare: it is ciphertext, and what authenticates a
+  // record of the spool that overwrites it does not authenticate what was
+  // there.
   absl::Status Remove(const std::string& path);
   absl::Status RemoveEmptyFolders();
 
@@ -212,11 +219,16 @@ class SpoolDir {
 
  private:
   static std::string FolderOf(int64_t round, int64_t attempt);
-  absl::StatusOr<std::unique_ptr<File>> MakeFile(const std::string& full);
+  absl::StatusOr<std::unique_ptr<File>> MakeFile(const std::string& full,
+                                                 const SpoolHeader& header);
+  // While it lives, nobody overwrites the file.
+  FileUse Use(const std::string& full) const;
+  bool IsSealed(const std::string& full) const;
 
   FileSystem* const fs_;
   const std::string root_;
   SpoolSyncer::Impl* const syncer_;
+  SpareFiles* const spares_;
   Mutex mu_;  // serialises making a file with removing empty folders
 };
 

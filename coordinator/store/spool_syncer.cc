@@ -19,6 +19,11 @@ constexpr int64_t kWritebackBytes = int64_t{4} << 20;
 // ledger already promised it and would count it twice.
 constexpr int64_t kAllocateBytes = int64_t{64} << 20;
 
+// A sync costs a trip to the disk and an acknowledgement, so records gather
+// for it; far below the senders' window, so that none of them waits.
+constexpr int64_t kBatchBytes = int64_t{4} << 20;
+constexpr absl::Duration kBatchDelay = absl::Milliseconds(10);
+
 }  // namespace
 
 // --- SpoolWriter::State ------------------------------------------------------
@@ -98,15 +103,24 @@ absl::Status SpoolWriter::State::Append(uint64_t index,
     (void)file->StartWriteback(hinted, end - hinted);
     hinted = end;
   }
+  bool now = false;
   {
     MutexLock lock(&mu);
     ++appended;
     appended_end = end;
-    if (syncer == nullptr || scheduled) return absl::OkStatus();
+    if (syncer == nullptr || running || hurried) return absl::OkStatus();
+    hurried = WorthSync();
+    if (scheduled && !hurried) return absl::OkStatus();
     scheduled = true;
+    now = hurried;
   }
-  syncer->Schedule(shared_from_this());
+  syncer->Schedule(shared_from_this(), now);
   return absl::OkStatus();
+}
+
+bool SpoolWriter::State::WorthSync() const {
+  return flushers > 0 || appended == header.total_chunks ||
+         appended_end - durable_end >= kBatchBytes;
 }
 
 bool SpoolWriter::State::SyncOnce() {
@@ -116,6 +130,8 @@ bool SpoolWriter::State::SyncOnce() {
   int64_t before_end = 0;
   {
     MutexLock lock(&mu);
+    if (running) return false;
+    hurried = false;
     if (closed || !broken.ok()) {
       scheduled = false;
       changed.SignalAll();
@@ -172,8 +188,14 @@ absl::Status SpoolWriter::State::Flush() {
   }
   MutexLock lock(&mu);
   const uint64_t target = appended;
+  ++flushers;
+  if (scheduled && !running && !hurried && told < target) {
+    hurried = true;
+    syncer->Schedule(shared_from_this(), true);
+  }
   while (told < target && broken.ok()) changed.Wait(&mu);
   while (!broken.ok() && running) changed.Wait(&mu);
+  --flushers;
   return broken;
 }
 
@@ -184,6 +206,7 @@ void SpoolWriter::State::Close() {
   // A queued state is dropped by the thread that meets it; it never looks at
   // the file again.
   file.reset();
+  use.End();
   on_durable = nullptr;
 }
 
@@ -204,9 +227,19 @@ SpoolSyncer::Impl::~Impl() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void SpoolSyncer::Impl::Schedule(std::shared_ptr<SpoolWriter::State> state) {
+void SpoolSyncer::Impl::Schedule(std::shared_ptr<SpoolWriter::State> state,
+                                 bool now) {
+  const absl::Duration time = SystemClock()->Monotonic();
   MutexLock lock(&mu_);
-  queue_.push_back(std::move(state));
+  if (!now) {
+    queue_.push_back({std::move(state), time + kBatchDelay});
+  } else {
+    std::erase_if(queue_, [&](const Waiting& w) { return w.state == state; });
+    // Behind the others that are due, so that a busy spool starves none.
+    auto place = queue_.begin();
+    while (place != queue_.end() && place->due <= time) ++place;
+    queue_.insert(place, {std::move(state), time});
+  }
   changed_.Signal();
 }
 
@@ -227,13 +260,30 @@ void SpoolSyncer::Impl::Loop() {
     std::shared_ptr<SpoolWriter::State> state;
     {
       MutexLock lock(&mu_);
-      while (queue_.empty() && !stopping_) changed_.Wait(&mu_);
+      // Delays are equal and those without one stand in front: the first is
+      // due first.
+      while (!stopping_) {
+        if (queue_.empty()) {
+          changed_.Wait(&mu_);
+          continue;
+        }
+        const absl::Duration wait =
+            queue_.front().due - SystemClock()->Monotonic();
+        if (wait <= absl::ZeroDuration()) break;
+        changed_.WaitFor(&mu_, wait);
+      }
       if (queue_.empty()) return;
-      state = std::move(queue_.front());
+      state = std::move(queue_.front().state);
       queue_.pop_front();
     }
-    // To the back of the queue, so that a busy spool starves no other.
-    if (state->SyncOnce()) Schedule(std::move(state));
+    if (state->SyncOnce()) {
+      bool now = false;
+      {
+        MutexLock lock(&state->mu);
+        now = state->hurried = state->WorthSync();
+      }
+      Schedule(std::move(state), now);
+    }
   }
 }
 

@@ -7,8 +7,11 @@
 //   syncer thread:    take from queue -> fdatasync -> DurableFn -> queue again
 //                     if records came meanwhile
 //
-// A state is in the queue or in the hands of one thread, never both, so that
-// its callback cannot run twice at a time.
+// A state waits in the queue until it is worth a sync: kBatchBytes have come,
+// or the last record, or somebody flushes, or kBatchDelay is over.
+//
+// One thread at a time syncs a state and calls its callback; one that meets
+// another there leaves it the work.
 
 #include <cstdint>
 #include <deque>
@@ -19,6 +22,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "consilium/base/clock.h"
 #include "consilium/base/file.h"
 #include "consilium/base/mutex.h"
 #include "coordinator/store/spool.h"
@@ -28,6 +33,7 @@ namespace consilium {
 struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   std::string path;  // relative to the data directory
   SpoolHeader header;
+  FileUse use;                 // ended by Close
   std::unique_ptr<File> file;  // reset by Close, when no thread is inside
   SpoolSyncer::Impl* syncer = nullptr;
   DurableFn on_durable;  // called by whoever holds `running`
@@ -46,6 +52,8 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   uint64_t told ABSL_GUARDED_BY(mu) = 0;       // on_durable returned for these
   bool scheduled ABSL_GUARDED_BY(mu) = false;  // in the queue, or running
   bool running ABSL_GUARDED_BY(mu) = false;    // a thread syncs or calls back
+  bool hurried ABSL_GUARDED_BY(mu) = false;    // in the queue, without delay
+  int flushers ABSL_GUARDED_BY(mu) = 0;        // threads inside Flush
   bool closed ABSL_GUARDED_BY(mu) = false;
   absl::Status broken ABSL_GUARDED_BY(mu);
 
@@ -58,6 +66,7 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   // Makes all appended records durable and reports. True: more came meanwhile.
   bool SyncOnce();
   void Close();
+  bool WorthSync() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
  private:
   // Disk blocks for a record that ends at `next`, and for some behind it.
@@ -70,7 +79,9 @@ class SpoolSyncer::Impl {
  public:
   explicit Impl(int threads);
   ~Impl();
-  void Schedule(std::shared_ptr<SpoolWriter::State> state);
+  // `now`: sync as soon as a thread is free. Scheduling a state that waits in
+  // the queue again, now, ends its wait.
+  void Schedule(std::shared_ptr<SpoolWriter::State> state, bool now);
   void Count(int64_t records, int64_t bytes);
   Stats stats() const;
 
@@ -79,7 +90,11 @@ class SpoolSyncer::Impl {
 
   mutable Mutex mu_;
   CondVar changed_;
-  std::deque<std::shared_ptr<SpoolWriter::State>> queue_ ABSL_GUARDED_BY(mu_);
+  struct Waiting {
+    std::shared_ptr<SpoolWriter::State> state;
+    absl::Duration due;  // on the monotonic clock
+  };
+  std::deque<Waiting> queue_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   Stats stats_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;

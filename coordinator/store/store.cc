@@ -11,6 +11,7 @@ constexpr std::string_view kLock = "lock";
 constexpr std::string_view kBlobs = "blobs";
 constexpr std::string_view kTemp = "tmp";
 constexpr std::string_view kRoundKeys = "round-keys";
+constexpr std::string_view kSpare = "spare";
 
 // Makes an empty database file with our mode, not SQLite's.
 absl::Status MakeDatabaseFile(FileSystem* fs, const std::string& data_dir,
@@ -33,11 +34,14 @@ Store::Store(StoreOptions options, std::unique_ptr<FileLock> lock,
       syncer_(options_.syncer_threads > 0
                   ? std::make_unique<SpoolSyncer>(options_.syncer_threads)
                   : nullptr),
+      spares_(options_.fs, JoinPath(options_.data_dir, kSpare),
+              options_.spare_bytes),
       blobs_(options_.fs, JoinPath(options_.data_dir, kBlobs),
-             JoinPath(options_.data_dir, kTemp)),
-      spools_(options_.fs, options_.data_dir, syncer_.get()),
+             JoinPath(options_.data_dir, kTemp), &spares_),
+      spools_(options_.fs, options_.data_dir, syncer_.get(), &spares_),
       round_keys_(options_.fs, JoinPath(options_.data_dir, kRoundKeys)),
-      space_(options_.fs, options_.data_dir, options_.min_free_bytes) {}
+      space_(options_.fs, options_.data_dir, options_.min_free_bytes,
+             [this] { (void)spares_.Clear(); }) {}
 
 Store::~Store() { (void)Close(); }
 
@@ -68,6 +72,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
       new Store(std::move(options), std::move(lock), std::move(history)));
   if (!store->read_only()) {
     CONSILIUM_RETURN_IF_ERROR(store->blobs_.Prepare());
+    CONSILIUM_RETURN_IF_ERROR(store->spares_.Prepare());
     CONSILIUM_RETURN_IF_ERROR(store->spools_.Prepare());
     CONSILIUM_RETURN_IF_ERROR(store->round_keys_.Prepare());
   }

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "consilium/base/file.h"
+#include "consilium/base/spare_files.h"
 #include "coordinator/store/blob_store.h"
 #include "coordinator/store/history_store.h"
 #include "coordinator/store/records.h"
@@ -30,6 +31,7 @@ struct StoreOptions {
   int max_readers = 4;
   int syncer_threads = 2;  // 0: spools become durable only by Flush
   int64_t min_free_bytes = int64_t{1} << 30;
+  int64_t spare_bytes = int64_t{4} << 30;  // base/spare_files.h; 0: none
 };
 
 // What start-up found and did; FORMAT.md section 7 numbers the steps.
@@ -115,6 +117,7 @@ class Store {
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<HistoryStore> history_;
   std::unique_ptr<SpoolSyncer> syncer_;
+  SpareFiles spares_;
   BlobStore blobs_;
   SpoolDir spools_;
   RoundKeyFiles round_keys_;

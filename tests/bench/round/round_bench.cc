@@ -125,6 +125,9 @@ absl::StatusOr<Result> RunCase(const Case& c, int rounds,
   options.config.sealing = c.sealing;
   options.config.storage.min_free_bytes = 0;
   options.config.storage.version_retention = 2;
+  // A long run, in which the spools of old rounds make room for new ones.
+  options.config.storage.spool_retention = absl::ZeroDuration();
+  options.config.storage.retention_interval = absl::Seconds(1);
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<LocalFederation> federation,
                              LocalFederation::Create(std::move(options)));
   CONSILIUM_RETURN_IF_ERROR(federation->SetPolicy(

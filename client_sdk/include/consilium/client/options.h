@@ -1,6 +1,7 @@
 #ifndef CONSILIUM_CLIENT_OPTIONS_H_
 #define CONSILIUM_CLIENT_OPTIONS_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -58,6 +59,11 @@ struct ClientOptions {
 
   // Version files kept on disk, least recently used dropped first; at least 1.
   int cached_versions = 2;
+
+  // Version files and sealed uploads that are done with are kept up to this
+  // many bytes, to be overwritten by the next ones, which is faster than making
+  // new files; removed when the disk is full. 0: none are kept.
+  int64_t spare_bytes = int64_t{4} << 30;
 
   // Named in the coordinator's log. "": "consilium-client <version>".
   std::string software;

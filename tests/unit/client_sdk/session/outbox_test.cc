@@ -45,17 +45,38 @@ OutboxRecord Record(const std::string& payload, RandomSource& random) {
   return record;
 }
 
+// What stands in the payload file of `record`.
+std::string Sealed(const OutboxRecord& record, std::string_view payload) {
+  auto sealer = *ChunkSealer::Create(*record.content_key, record.seal_context(),
+                                     record.frame_bytes.size());
+  std::string chunks;
+  size_t at = 0;
+  for (size_t i = 0; i < record.frame_bytes.size(); ++i) {
+    std::string chunk(record.frame_bytes[i] + kAeadTagBytes, '\0');
+    CONSILIUM_CHECK(
+        sealer
+            .Seal(i, AsBytes(payload.substr(at, record.frame_bytes[i])),
+                  std::as_writable_bytes(std::span(chunk)))
+            .ok());
+    at += record.frame_bytes[i];
+    chunks += chunk;
+  }
+  return chunks;
+}
+
 class OutboxTest : public ::testing::Test {
  protected:
   std::unique_ptr<Outbox> Open(FileSystem* fs, bool sync = true) {
-    auto outbox = Outbox::Create(
-        {.directory = "/outbox", .sync = sync, .sync_delay = absl::Seconds(2)},
-        {.fs = fs,
-         .clock = &clock_,
-         .sleeper = &sleeper_,
-         .random = &random_,
-         .later = &later_},
-        &events_);
+    auto outbox = Outbox::Create({.directory = "/outbox",
+                                  .sync = sync,
+                                  .sync_delay = absl::Seconds(2),
+                                  .spares = spares_.get()},
+                                 {.fs = fs,
+                                  .clock = &clock_,
+                                  .sleeper = &sleeper_,
+                                  .random = &random_,
+                                  .later = &later_},
+                                 &events_);
     CONSILIUM_CHECK(outbox.ok());
     return *std::move(outbox);
   }
@@ -63,8 +84,10 @@ class OutboxTest : public ::testing::Test {
                                                    const std::string& payload) {
     OutboxRecord record = Record(payload, random_);
     CONSILIUM_ASSIGN_OR_RETURN(
-        OutboxDraft draft, outbox.Begin(record.manifest.round, payload.size()));
-    CONSILIUM_RETURN_IF_ERROR(draft.payload()->WriteAt(0, AsBytes(payload)));
+        OutboxDraft draft,
+        outbox.Begin(record.manifest.round, payload.size(), 2, true));
+    CONSILIUM_RETURN_IF_ERROR(
+        draft.payload()->WriteAt(0, AsBytes(Sealed(record, payload))));
     return outbox.Commit(std::move(draft), std::move(record));
   }
 
@@ -72,6 +95,7 @@ class OutboxTest : public ::testing::Test {
   FakeSleeper sleeper_{&clock_};
   SeededRandom random_{3};
   HeldTasks later_;
+  std::unique_ptr<SpareFiles> spares_;
   EventSink events_{nullptr};
 };
 
@@ -118,8 +142,8 @@ TEST_F(OutboxTest, ADamagedPayloadIsDiscardedWithItsKey) {
   ASSERT_OK(fs.Corrupt(JoinPath(entry->directory(), "payload"), 5));
   ASSERT_OK_AND_ASSIGN(auto found, outbox->Load());
   ASSERT_THAT(found, SizeIs(1));
-  EXPECT_THAT(found[0].entry, StatusIs(absl::StatusCode::kDataLoss,
-                                       HasSubstr("the record says")));
+  EXPECT_THAT(found[0].entry,
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("payload: ")));
   EXPECT_THAT(fs.List("/outbox"), IsOkAndHolds(IsEmpty()));
 }
 
@@ -184,8 +208,59 @@ TEST_F(OutboxTest, SaysWhenTheDiskIsTooSmall) {
   auto outbox = Open(&fs);
   fs.FailWithNoSpaceAfter(1000);
   EXPECT_THAT(
-      outbox->Begin({1, 1}, 5000),
+      outbox->Begin({1, 1}, 5000, 2, true),
       StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("state_dir")));
+}
+
+TEST_F(OutboxTest, APayloadStandsOnlySealedOnTheDisk) {
+  FaultFileSystem fs;
+  auto outbox = Open(&fs);
+  ASSERT_OK_AND_ASSIGN(auto entry, Put(*outbox, "some payload"));
+  ASSERT_OK_AND_ASSIGN(
+      const std::string bytes,
+      ReadWholeFile(&fs, JoinPath(entry->directory(), "payload"), 1 << 20));
+  EXPECT_EQ(bytes, Sealed(entry->record(), "some payload"));
+  std::string chunk(entry->ChunkBytesOf(1), '\0');
+  ASSERT_OK(entry->ReadChunk(1, std::as_writable_bytes(std::span(chunk))));
+  EXPECT_EQ(chunk, bytes.substr(entry->ChunkBytesOf(0)));
+}
+
+TEST_F(OutboxTest, ASentPayloadIsOverwrittenByTheNext) {
+  FaultFileSystem fs;
+  spares_ = std::make_unique<SpareFiles>(&fs, "/spare", 1 << 20);
+  ASSERT_OK(spares_->Prepare());
+  auto outbox = Open(&fs);
+  ASSERT_OK_AND_ASSIGN(auto entry, Put(*outbox, "a payload that is longer"));
+  ASSERT_OK(outbox->Wipe(*entry));
+  EXPECT_GT(spares_->bytes(), 0);
+  ASSERT_OK_AND_ASSIGN(entry, Put(*outbox, "some payload"));
+  EXPECT_EQ(spares_->bytes(), 0);
+  ASSERT_OK_AND_ASSIGN(auto found, outbox->Load());
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_THAT(found[0].entry, IsOk());
+  // Without sealing nothing is left to lie about.
+  OutboxRecord plain = Record("some payload", random_);
+  plain.content_key.reset();
+  plain.manifest.wrapped_key.reset();
+  plain.manifest.round = {5, 1};
+  ASSERT_OK_AND_ASSIGN(OutboxDraft draft, outbox->Begin({5, 1}, 12, 2, false));
+  ASSERT_OK(draft.payload()->WriteAt(0, AsBytes("some payload")));
+  ASSERT_OK_AND_ASSIGN(entry,
+                       outbox->Commit(std::move(draft), std::move(plain)));
+  ASSERT_OK(outbox->Wipe(*entry));
+  EXPECT_EQ(spares_->bytes(), 0);
+}
+
+TEST_F(OutboxTest, SparesMakeRoomOnAFullDisk) {
+  FaultFileSystem fs;
+  spares_ = std::make_unique<SpareFiles>(&fs, "/spare", 1 << 20);
+  ASSERT_OK(spares_->Prepare());
+  auto outbox = Open(&fs);
+  ASSERT_OK_AND_ASSIGN(auto entry, Put(*outbox, std::string(400, 'p')));
+  ASSERT_OK(outbox->Wipe(*entry));
+  fs.FailWithNoSpaceAfter(300);
+  EXPECT_OK(outbox->Begin({1, 1}, 600, 2, true).status());
+  EXPECT_EQ(spares_->bytes(), 0);
 }
 
 TEST_F(OutboxTest, OnlyTheNewestUploadOfARoundCounts) {
@@ -211,6 +286,13 @@ TEST_F(OutboxTest, OnlyTheNewestUploadOfARoundCounts) {
   }
 }
 
+// Leaves a spare for the next round.
+void SubmitOnce(Harness& h, Session& session, uint64_t round) {
+  h.coordinator.OpenRound(round);
+  ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(session));
+  ASSERT_OK(session.Submit(task, h.FullUpdate(), {}, {}));
+}
+
 // Power fails at step k of an upload, for every k; afterwards the institution
 // resumes or hands in again, and no nonce ever met two plaintexts.
 TEST(OutboxPowerLossTest, AtEveryStepOfAnUpload) {
@@ -218,8 +300,9 @@ TEST(OutboxPowerLossTest, AtEveryStepOfAnUpload) {
   {
     Harness h;
     h.later.set_at_once(true);
-    h.coordinator.OpenRound(1);
     ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+    SubmitOnce(h, *session, 1);
+    h.coordinator.OpenRound(2);
     ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
     const int64_t before = h.memory.ops();
     ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
@@ -230,10 +313,11 @@ TEST(OutboxPowerLossTest, AtEveryStepOfAnUpload) {
     SCOPED_TRACE(Cat("step ", k));
     Harness h;
     h.later.set_at_once(true);
-    h.coordinator.OpenRound(1);
     {
       h.options.retry.give_up_after = absl::Nanoseconds(1);
       ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+      SubmitOnce(h, *session, 1);
+      h.coordinator.OpenRound(2);
       ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
       // The connection dies too, so that most uploads are left half done.
       h.coordinator.FailForGoodAt(4, Fault::kReplyLost);
@@ -247,12 +331,12 @@ TEST(OutboxPowerLossTest, AtEveryStepOfAnUpload) {
     h.options.retry.give_up_after = absl::ZeroDuration();
     ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
     ASSERT_OK(session->ResumePending({}, {}));
-    if (!h.coordinator.Committed(1)) {
+    if (!h.coordinator.Committed(2)) {
       ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
       // Trained again, the delta need not be the same.
       ASSERT_OK(session->Submit(task, h.FullUpdate(3.0f), {}, {}));
     }
-    EXPECT_EQ(h.coordinator.commits(1), 1);
+    EXPECT_EQ(h.coordinator.commits(2), 1);
     EXPECT_FALSE(h.coordinator.NonceReused());
     EXPECT_THAT(h.OutboxFiles(), IsEmpty());
   }
@@ -273,8 +357,9 @@ TEST(OutboxPowerLossTest, EntriesOfAnotherFederationAreDropped) {
                                       &events));
   OutboxRecord record = Record("some payload", h.random);
   record.federation = "hospitals";
-  ASSERT_OK_AND_ASSIGN(OutboxDraft draft, outbox->Begin({4, 2}, 12));
-  ASSERT_OK(draft.payload()->WriteAt(0, AsBytes("some payload")));
+  ASSERT_OK_AND_ASSIGN(OutboxDraft draft, outbox->Begin({4, 2}, 12, 2, true));
+  ASSERT_OK(
+      draft.payload()->WriteAt(0, AsBytes(Sealed(record, "some payload"))));
   ASSERT_OK(outbox->Commit(std::move(draft), std::move(record)));
   ASSERT_OK_AND_ASSIGN(auto resumed, session->ResumePending({}, {}));
   ASSERT_THAT(resumed, SizeIs(1));

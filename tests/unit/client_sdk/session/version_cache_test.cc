@@ -103,8 +103,47 @@ TEST_F(VersionCacheTest, ADamagedPrefixIsFetchedAgain) {
       JoinPath(directory_ / "state/versions", version.digest.Hex() + ".part");
   ASSERT_OK(WriteFileAtomic(PosixFileSystem(), part,
                             AsBytes(std::string(5000, '?'))));
+  const std::string mark = std::string("\x88\x13\0\0\0\0\0\0", 8);  // 5000
+  ASSERT_OK(WriteFileAtomic(PosixFileSystem(),
+                            part.substr(0, part.size() - 5) + ".done",
+                            AsBytes(mark)));
   ASSERT_OK(Open(version));
   EXPECT_EQ(Downloaded(), 2 * version.bytes - 5000);
+}
+
+TEST_F(VersionCacheTest, APrefixOfUnknownLengthIsNotBelieved) {
+  const Version version = Publish(1, 0.5f);
+  const std::string part =
+      JoinPath(directory_ / "state/versions", version.digest.Hex() + ".part");
+  ASSERT_OK(WriteFileAtomic(PosixFileSystem(), part,
+                            AsBytes(std::string(5000, '?'))));
+  ASSERT_OK(Open(version));
+  EXPECT_EQ(Downloaded(), version.bytes);
+}
+
+// The file of a version that was dropped takes the next one, also over two
+// processes.
+TEST_F(VersionCacheTest, ADownloadIntoASpareGoesOnInALaterProcess) {
+  for (uint64_t i = 1; i <= 3; ++i) {
+    ASSERT_OK(Open(Publish(i, static_cast<float>(i))));
+  }
+  ASSERT_THAT(PosixFileSystem()->List(directory_ / "state/spare"),
+              IsOkAndHolds(SizeIs(1)));
+  const Version next = Publish(4, 4.0f);
+  before_ = h_.coordinator.downloaded();
+  h_.coordinator.cuts() = {1'000'500};
+  h_.options.retry.give_up_after = absl::Nanoseconds(1);
+  Restart();
+  before_ = h_.coordinator.downloaded();
+  h_.coordinator.FailAt(2, Fault::kRequestLost);
+  EXPECT_FALSE(Open(next).ok());
+  EXPECT_THAT(PosixFileSystem()->List(directory_ / "state/spare"),
+              IsOkAndHolds(IsEmpty()));
+  Restart();
+  ASSERT_OK_AND_ASSIGN(const Parameters opened, Open(next));
+  EXPECT_EQ(Downloaded(), next.bytes);
+  ASSERT_OK_AND_ASSIGN(const auto trunk, opened.Tensor("trunk"));
+  EXPECT_THAT(trunk, ::testing::Each(4.0f));
 }
 
 TEST_F(VersionCacheTest, WhatHasAnotherDigestIsNotUsed) {

@@ -60,6 +60,36 @@ TEST_F(BlobStoreTest, TheFoldWritesInPlace) {
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
+TEST_F(BlobStoreTest, ABlobThatIsCollectedIsOverwrittenUnlessItIsOpen) {
+  SpareFiles spares(&fs_, "/data/spare", 1 << 20);
+  ASSERT_OK(spares.Prepare());
+  BlobStore blobs(&fs_, "/data/blobs", "/data/tmp", &spares);
+  const auto drop_all = [&] {
+    return blobs.Collect([] { return std::vector<BlobRef>(); }).status();
+  };
+  ASSERT_OK_AND_ASSIGN(const Sha256Digest old, blobs.Put(AsBytes("old bytes")));
+  blobs.Release(old);
+  {
+    ASSERT_OK_AND_ASSIGN(const auto reader, blobs.Open(old, 9));
+    ASSERT_OK(drop_all());
+    EXPECT_EQ(spares.bytes(), 0);
+    ASSERT_OK(blobs.Put(AsBytes("new text!")).status());
+    std::string text(9, ' ');
+    ASSERT_OK(ReadExactlyAt(reader.get(), 0,
+                            std::as_writable_bytes(std::span(text))));
+    EXPECT_EQ(text, "old bytes");
+  }
+  blobs.Release(Sha256("new text!"));
+  ASSERT_OK(drop_all());
+  EXPECT_EQ(spares.bytes(), 9);
+  // A writer that was promised more bytes than it publishes.
+  ASSERT_OK_AND_ASSIGN(BlobWriter writer, blobs.NewWriter(12));
+  EXPECT_EQ(spares.bytes(), 0);
+  ASSERT_OK(writer.file()->WriteAt(0, AsBytes("abc")));
+  ASSERT_OK(std::move(writer).Publish(Sha256("abc"), 3));
+  EXPECT_OK(blobs.Verify(Sha256("abc"), 3));
+}
+
 TEST_F(BlobStoreTest, AnAbandonedWriterLeavesNothing) {
   std::string temp;
   {
