@@ -71,6 +71,7 @@ struct CoordinatorConfig {
     int64_t max_streams_per_institution = 4;
     int64_t max_uploads = 256;
     int64_t upload_window_bytes = int64_t{8} << 20;
+    int64_t stream_lookahead_bytes = int64_t{512} << 10;
     int64_t max_metadata_bytes = 1'032'224;
     int64_t max_metrics = 1024;
     int64_t max_tokens = 1'000'000'000'000;

@@ -290,6 +290,11 @@ void AddLimits(Keys& k) {
       s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
       "Uploads in progress at once; further ones are told to come back."));
   k.push_back(Bytes(
+      s, "stream_lookahead_bytes", AT(limits.stream_lookahead_bytes),
+      int64_t{64} << 10, kGiB,
+      "Taken in for each connection before it is asked for. More helps a fast "
+      "line with a long round trip, and is memory for every upload."));
+  k.push_back(Bytes(
       s, "upload_window_bytes", AT(limits.upload_window_bytes), kMiB, kGiB,
       "Bytes of one upload that may be under way without an acknowledgement."));
   k.push_back(Bytes(

@@ -239,6 +239,8 @@ class Server final : public CoordinatorServer {
     options.keepalive_time = config_.keepalive.ping_interval;
     options.keepalive_timeout = config_.keepalive.ping_timeout;
     options.min_ping_interval = config_.keepalive.minimum_client_interval;
+    options.stream_lookahead_bytes =
+        static_cast<int>(config_.limits.stream_lookahead_bytes);
     options.max_message_bytes =
         static_cast<int>(config_.limits.max_control_bytes);
     CONSILIUM_ASSIGN_OR_RETURN(

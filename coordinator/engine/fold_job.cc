@@ -1,5 +1,7 @@
 #include "coordinator/engine/fold_job.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -140,6 +142,9 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
 absl::StatusOr<FoldJobResult> RunFoldJob(const FoldJobInput& input,
                                          Store& store, bool publish,
                                          FoldJobFailure* failure) {
+  // A round's uploads leave the heap full of holes, which would add up with the
+  // buffers of the fold.
+  malloc_trim(0);
   absl::StatusOr<FoldJobResult> result = Run(input, store, publish, failure);
   if (!result.ok()) failure->status = result.status();
   return result;

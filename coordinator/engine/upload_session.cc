@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "consilium/base/buffer_pool.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
@@ -12,6 +13,16 @@ namespace consilium {
 namespace {
 
 constexpr int64_t kSpoolRecordOverhead = 64;
+
+// What opened chunks stand in while they are checked: as many are in use as
+// threads check, however many uploads there are.
+constexpr size_t kKeptBuffers = 4;
+
+BufferPool& PlainBuffers() {
+  static BufferPool* const pool =
+      new BufferPool(kMaxSealedChunkBytes, kKeptBuffers);
+  return *pool;
+}
 
 std::optional<Refused> BadManifest(std::string message) {
   return Refused{RefusalCode::kBadManifest, std::move(message)};
@@ -195,7 +206,7 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
                         std::move(manifest), std::move(space)));
   UploadSession& s = *session;
   CONSILIUM_RETURN_IF_ERROR(s.Prepare());
-  s.plain_.resize(kMaxSealedChunkBytes);
+  const BufferPool::Buffer plain = PlainBuffers().Get();
   CONSILIUM_ASSIGN_OR_RETURN(
       s.spool_, spools.Resume(
                     path,
@@ -203,7 +214,7 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
                         std::span<const std::byte> body) -> absl::Status {
                       CONSILIUM_ASSIGN_OR_RETURN(
                           const std::span<const std::byte> frame,
-                          s.OpenChunk(index, body));
+                          s.OpenChunk(index, body, plain.bytes()));
                       // A chunk that fails a check stays: its sender was told
                       // that it is quarantined, and Finish says so again.
                       s.Consume(frame).IgnoreError();
@@ -211,7 +222,6 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
                       return absl::OkStatus();
                     },
                     s.MakeDurableFn()));
-  s.plain_ = {};
   s.next_index_ = s.spool_->next_index();
   s.durable_.store(s.spool_->durable_records());
   s.space_.Use(s.received_bytes_.load());
@@ -266,7 +276,8 @@ void UploadSession::Close(Refused refused) {
 }
 
 absl::StatusOr<std::span<const std::byte>> UploadSession::OpenChunk(
-    uint64_t index, std::span<const std::byte> data) {
+    uint64_t index, std::span<const std::byte> data,
+    std::span<std::byte> plain) {
   if (!opener_.has_value()) {
     CONSILIUM_RETURN_IF_ERROR(ParseFrame(data).status());
     return data;
@@ -276,8 +287,7 @@ absl::StatusOr<std::span<const std::byte>> UploadSession::OpenChunk(
         "chunk ", index, " has ", data.size(), " bytes; sealed chunks have ",
         kAeadTagBytes + 1, " to ", kMaxSealedChunkBytes));
   }
-  if (plain_.size() < data.size()) plain_.resize(kMaxSealedChunkBytes);
-  const std::span<std::byte> out(plain_.data(), data.size() - kAeadTagBytes);
+  const std::span<std::byte> out = plain.first(data.size() - kAeadTagBytes);
   CONSILIUM_RETURN_IF_ERROR(opener_->Open(index, data, out));
   return std::span<const std::byte>(out);
 }
@@ -312,7 +322,8 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
             manifest_.payload_bytes, " by ",
             plain_bytes - manifest_.payload_bytes, " bytes"));
   }
-  const auto frame = OpenChunk(index, data);
+  const BufferPool::Buffer plain = PlainBuffers().Get();
+  const auto frame = OpenChunk(index, data, plain.bytes());
   if (!frame.ok()) {
     if (!absl::IsDataLoss(frame.status())) return frame.status();
     return std::optional<Refused>(

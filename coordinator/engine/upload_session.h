@@ -108,9 +108,10 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
                 SpaceReservation space);
   absl::Status Prepare();
   DurableFn MakeDurableFn();
-  // Opens one chunk into plain_, returns the frame.
+  // The frame in a chunk, opened into `plain` where it is sealed.
   absl::StatusOr<std::span<const std::byte>> OpenChunk(
-      uint64_t index, std::span<const std::byte> data);
+      uint64_t index, std::span<const std::byte> data,
+      std::span<std::byte> plain);
   absl::Status Consume(std::span<const std::byte> frame);
 
   const std::shared_ptr<const RoundContext> context_;
@@ -122,7 +123,6 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::unique_ptr<Hasher> hasher_;
   std::optional<ChunkOpener> opener_;
   std::unique_ptr<SpoolWriter> spool_;
-  std::vector<std::byte> plain_;  // one frame, while a stream is attached
   uint64_t next_index_ = 0;
   std::optional<UploadResult> result_;
 

@@ -5,11 +5,10 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include "consilium/base/buffer_pool.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
-#include "consilium/base/mutex.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/v1/federation.pb.h"
@@ -22,8 +21,8 @@ namespace consilium {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
-// Buffers kept between pieces: one for each stream that is likely to run.
-constexpr size_t kKeptBuffers = 16;
+// Buffers kept between pieces.
+constexpr size_t kKeptBuffers = 8;
 
 // Protobuf's wire format: tag = field << 3 | type, then a varint or a length
 // and bytes (protobuf.dev/programming-guides/encoding).
@@ -39,54 +38,18 @@ void AppendVarint(uint64_t value, std::string& out) {
   out.push_back(static_cast<char>(value));
 }
 
-// Buffers of kPieceBytes that go out as slices and come back when gRPC is done
-// with them: fresh ones would cost a page fault every 4 KiB.
-class PieceBuffers : public std::enable_shared_from_this<PieceBuffers> {
- public:
-  using Buffer = std::unique_ptr<std::byte[]>;
+// Straight to gRPC, which gives them back when they are sent.
+BufferPool& PieceBuffers() {
+  static BufferPool* const pool =
+      new BufferPool(static_cast<size_t>(kPieceBytes), kKeptBuffers);
+  return *pool;
+}
 
-  Buffer Get() {
-    {
-      MutexLock lock(&mu_);
-      if (!free_.empty()) {
-        Buffer buffer = std::move(free_.back());
-        free_.pop_back();
-        return buffer;
-      }
-    }
-    return std::make_unique_for_overwrite<std::byte[]>(
-        static_cast<size_t>(kPieceBytes));
-  }
-
-  grpc::Slice SliceOf(Buffer buffer, size_t size) {
-    auto* const lent = new Lent{shared_from_this(), std::move(buffer)};
-    return grpc::Slice(
-        lent->buffer.get(), size,
-        [](void* user) {
-          const std::unique_ptr<Lent> back(static_cast<Lent*>(user));
-          back->owner->Put(std::move(back->buffer));
-        },
-        lent);
-  }
-
- private:
-  struct Lent {
-    std::shared_ptr<PieceBuffers> owner;
-    Buffer buffer;
-  };
-  void Put(Buffer buffer) {
-    MutexLock lock(&mu_);
-    if (free_.size() < kKeptBuffers) free_.push_back(std::move(buffer));
-  }
-
-  Mutex mu_;
-  std::vector<Buffer> free_ ABSL_GUARDED_BY(mu_);
-};
-
-PieceBuffers& Buffers() {
-  static const auto* const buffers =
-      new std::shared_ptr<PieceBuffers>(std::make_shared<PieceBuffers>());
-  return **buffers;
+grpc::Slice SliceOf(BufferPool::Buffer buffer, size_t size) {
+  auto* const lent = new BufferPool::Buffer(std::move(buffer));
+  return grpc::Slice(
+      lent->bytes().data(), size,
+      [](void* user) { delete static_cast<BufferPool::Buffer*>(user); }, lent);
 }
 
 // What is sent: a blob, or a text that is in memory anyway.
@@ -212,8 +175,8 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     }
     const size_t size =
         static_cast<size_t>(std::min(kPieceBytes, content_.bytes - offset_));
-    PieceBuffers::Buffer buffer = Buffers().Get();
-    const std::span<std::byte> data(buffer.get(), size);
+    BufferPool::Buffer buffer = PieceBuffers().Get();
+    const std::span<std::byte> data = buffer.bytes().first(size);
     if (content_.layout != nullptr) {
       const auto text = AsBytes(content_.layout->text)
                             .subspan(static_cast<size_t>(offset_), size);
@@ -225,7 +188,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     const grpc::Slice slices[] = {
         grpc::Slice(
             DownloadChunkPrefix(total_, static_cast<uint64_t>(offset_), size)),
-        Buffers().SliceOf(std::move(buffer), size)};
+        SliceOf(std::move(buffer), size)};
     chunk_ = grpc::ByteBuffer(slices, 2);
     total_ = 0;
     offset_ += static_cast<int64_t>(size);

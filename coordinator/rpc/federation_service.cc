@@ -155,7 +155,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::BeginUpload(
       });
 }
 
-grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>*
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
 FederationServiceImpl::Upload(grpc::CallbackServerContext* context) {
   return StartUpload(deps_, context);
 }

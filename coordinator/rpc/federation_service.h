@@ -17,9 +17,26 @@ struct FederationLimits {
   int max_metrics = 256;
 };
 
-class FederationServiceImpl final
-    : public v1::FederationService::WithRawCallbackMethod_Download<
-          v1::FederationService::CallbackService> {
+// Chunks and version files travel as bytes, without a copy into a message; the
+// generated CallbackService offers that for no bidirectional stream.
+template <typename Base>
+using WithStreams = v1::FederationService::WithRawCallbackMethod_Upload<
+    v1::FederationService::WithRawCallbackMethod_Download<Base>>;
+template <typename Base>
+using WithUploadCalls = v1::FederationService::WithCallbackMethod_BeginUpload<
+    v1::FederationService::WithCallbackMethod_CommitUpload<Base>>;
+template <typename Base>
+using WithWorkCalls = v1::FederationService::WithCallbackMethod_WaitForWork<
+    v1::FederationService::WithCallbackMethod_ReportProgress<
+        v1::FederationService::WithCallbackMethod_Decline<
+            v1::FederationService::WithCallbackMethod_ReportEvaluation<Base>>>>;
+template <typename Base>
+using WithIdentityCalls = v1::FederationService::WithCallbackMethod_Hello<
+    v1::FederationService::WithCallbackMethod_RenewCertificate<Base>>;
+using FederationServiceBase = WithIdentityCalls<WithWorkCalls<
+    WithUploadCalls<WithStreams<v1::FederationService::Service>>>>;
+
+class FederationServiceImpl final : public FederationServiceBase {
  public:
   FederationServiceImpl(RpcDeps deps, FederationLimits limits)
       : deps_(deps), limits_(limits) {}
@@ -46,7 +63,7 @@ class FederationServiceImpl final
       grpc::CallbackServerContext* context,
       const v1::BeginUploadRequest* request,
       v1::BeginUploadResponse* response) override;
-  grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>* Upload(
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Upload(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* CommitUpload(
       grpc::CallbackServerContext* context,

@@ -1,21 +1,32 @@
 #include "coordinator/rpc/upload_stream.h"
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "consilium/base/bytes.h"
+#include "consilium/base/buffer_pool.h"
 #include "consilium/base/mutex.h"
 #include "consilium/base/strings.h"
+#include "consilium/v1/federation.pb.h"
 #include "coordinator/engine/upload_hub.h"
 #include "coordinator/rpc/engine_proto.h"
+#include "coordinator/rpc/upload_chunk.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/wire/status.h"
 
 namespace consilium {
 namespace {
+
+// Messages in one piece, while a thread works on them.
+constexpr size_t kKeptBuffers = 4;
+
+BufferPool& MessageBuffers() {
+  static BufferPool* const pool =
+      new BufferPool(kMaxUploadMessageBytes, kKeptBuffers);
+  return *pool;
+}
 
 // Owned by itself until gRPC is done with it; the session may hold it longer.
 //
@@ -23,7 +34,7 @@ namespace {
 // threads call the UploadSink side. mu_ guards what they share. gRPC allows one
 // read, one write and one Finish at a time: reading_, writing_, finished_.
 class UploadStream final
-    : public grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>,
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
       public UploadSink,
       public std::enable_shared_from_this<UploadStream> {
  public:
@@ -61,12 +72,8 @@ class UploadStream final
       MaybeFinish();
       return;
     }
-    const size_t slot = read_slot_;
-    busy_[slot] = true;
     ++queued_;
-    strand_.Schedule(
-        [self = shared_from_this(), slot] { self->Process(slot); });
-    ReadNext();
+    strand_.Schedule([self = shared_from_this()] { self->Process(); });
   }
 
   void OnWriteDone(bool ok) override {
@@ -114,27 +121,27 @@ class UploadStream final
 
   void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (reading_ || read_end_ || Over()) return;
-    for (size_t slot = 0; slot < messages_.size(); ++slot) {
-      if (busy_[slot]) continue;
-      reading_ = true;
-      read_slot_ = slot;
-      StartRead(&messages_[slot]);
-      return;
-    }
+    reading_ = true;
+    StartRead(&message_);
   }
 
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (writing_ || finished_) return;
+    v1::UploadReply reply;
     if (refusal_.has_value()) {
       if (refusal_sent_) return;
       refusal_sent_ = true;
-      *reply_.mutable_refusal() = ToProto(*refusal_);
+      *reply.mutable_refusal() = ToProto(*refusal_);
     } else {
       if (durable_ <= acked_) return;
       acked_ = durable_;
-      reply_.set_next_chunk(acked_);
+      reply.set_next_chunk(acked_);
     }
     writing_ = true;
+    reply_.Clear();
+    bool own_buffer = false;
+    (void)grpc::SerializationTraits<v1::UploadReply>::Serialize(reply, &reply_,
+                                                                &own_buffer);
     StartWrite(&reply_);
   }
 
@@ -164,21 +171,34 @@ class UploadStream final
     }
   }
 
-  void Process(size_t slot) {
+  void Process() {
+    const BufferPool::Buffer buffer = MessageBuffers().Get();
+    const auto bytes = Gather(message_, buffer.bytes());
+    message_.Clear();
     bool over = false;
     {
+      // The next message comes in while this one is worked on.
       MutexLock lock(&mu_);
       over = Over();
+      if (bytes.ok()) ReadNext();
     }
-    if (!over) Take(messages_[slot]);
+    if (!over) Take(bytes);
     MutexLock lock(&mu_);
-    busy_[slot] = false;
     --queued_;
-    ReadNext();
     MaybeFinish();
   }
 
-  void Take(const v1::UploadChunk& chunk) {
+  void Take(const absl::StatusOr<std::span<const std::byte>>& bytes) {
+    if (!bytes.ok()) {
+      End(bytes.status());
+      return;
+    }
+    const auto parsed = ParseUploadChunk(*bytes);
+    if (!parsed.ok()) {
+      End(parsed.status());
+      return;
+    }
+    const UploadChunkView& chunk = *parsed;
     UploadHub& hub = deps_.engine->uploads();
     std::shared_ptr<UploadSession> session;
     {
@@ -187,7 +207,7 @@ class UploadStream final
     }
     if (session == nullptr) {
       auto attached =
-          hub.Attach(caller_, chunk.upload_id(), shared_from_this());
+          hub.Attach(caller_, std::string(chunk.upload_id), shared_from_this());
       if (!attached.ok()) {
         End(attached.status());
         return;
@@ -199,15 +219,14 @@ class UploadStream final
       appended_ = durable_;
     }
     deps_.engine->Touch(*caller_.peer);
-    auto refused =
-        hub.Append(caller_, *session, chunk.index(), AsBytes(chunk.data()));
+    auto refused = hub.Append(caller_, *session, chunk.index, chunk.data);
     if (!refused.ok()) {
       End(refused.status());
     } else if (refused->has_value()) {
       OnRefused(**refused);
     } else {
       MutexLock lock(&mu_);
-      appended_ = std::max(appended_, chunk.index() + 1);
+      appended_ = std::max(appended_, chunk.index + 1);
     }
   }
 
@@ -230,11 +249,9 @@ class UploadStream final
   Caller caller_;
   bool counted_ = false;
   std::shared_ptr<UploadStream> self_;
-  std::array<v1::UploadChunk, 2> messages_;
+  grpc::ByteBuffer message_;  // gRPC's while it reads, then the strand's
 
   Mutex mu_;
-  std::array<bool, 2> busy_ ABSL_GUARDED_BY(mu_) = {false, false};
-  size_t read_slot_ ABSL_GUARDED_BY(mu_) = 0;
   int queued_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
@@ -248,12 +265,12 @@ class UploadStream final
   std::optional<Refused> refusal_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> failed_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<UploadSession> session_ ABSL_GUARDED_BY(mu_);
-  v1::UploadReply reply_;
+  grpc::ByteBuffer reply_;
 };
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>* StartUpload(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartUpload(
     const RpcDeps& deps, grpc::CallbackServerContext* context) {
   const auto stream = std::make_shared<UploadStream>(deps);
   stream->Begin(context);

@@ -3,15 +3,17 @@
 #ifndef CONSILIUM_COORDINATOR_RPC_UPLOAD_STREAM_H_
 #define CONSILIUM_COORDINATOR_RPC_UPLOAD_STREAM_H_
 
-#include "consilium/v1/federation.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 
 namespace consilium {
 
-// Holds two messages: one is read from the network while the other is opened,
-// checked and spooled on the executor. That is the back-pressure, too.
-grpc::ServerBidiReactor<v1::UploadChunk, v1::UploadReply>* StartUpload(
+// v1.UploadChunk in, v1.UploadReply out, as bytes. One message is read from the
+// network while the one before is opened, checked and spooled on the executor,
+// in a buffer of that thread: a stream that waits holds at most one message.
+// That is the back-pressure, too.
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartUpload(
     const RpcDeps& deps, grpc::CallbackServerContext* context);
 
 }  // namespace consilium

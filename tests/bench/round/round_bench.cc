@@ -33,6 +33,7 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int kTensors = 64;
+constexpr int kIdle = 1000;
 constexpr double kMaxWeight = 1e7;
 constexpr double kCryptoBar = 1.5;
 constexpr double kBareBar = 2.2;
@@ -333,8 +334,8 @@ struct Flags {
   uint64_t examples = 0;
   int institutions = 0;
   int64_t payload_mib = 0;
-  int rounds = 5;
-  int idle = 1000;
+  int rounds = 7;
+  int idle = 0;
   bool crypto = false, bare = false;
   std::string sealing = "on";
 };
@@ -352,7 +353,9 @@ absl::Status Orchestrate(const Flags& flags) {
   report.set_quiet(flags.json == "-");
   std::vector<double> peaks;
   absl::Status status;
-  if (flags.institutions > 0) {
+  if (flags.idle > 0) {
+    status = MeasureIdle(flags.idle, root, report);
+  } else if (flags.institutions > 0) {
     status =
         Measure({flags.institutions, flags.payload_mib, flags.sealing == "on"},
                 flags.rounds, root, report, &peaks);
@@ -369,7 +372,7 @@ absl::Status Orchestrate(const Flags& flags) {
       const auto [low, high] = std::minmax_element(peaks.begin(), peaks.end());
       report.Add(AtMost("all cases", "coordinator peak RSS, largest / smallest",
                         *high, "MiB", *low, 1.2));
-      status = MeasureIdle(flags.idle, root, report);
+      status = MeasureIdle(kIdle, root, report);
     }
   }
   if (flags.dir.empty() && status.ok()) {
@@ -390,7 +393,8 @@ int Main(int argc, char** argv) {
   app.add_option("--sealing", f.sealing)->check(CLI::IsMember({"on", "off"}));
   app.add_option("--json", f.json, "result file, - for standard output");
   app.add_option("--dir", f.dir, "working folder (kept); default: temporary");
-  app.add_option("--idle", f.idle, "idle institutions");
+  app.add_option("--idle", f.idle,
+                 "only: so many institutions that wait for work");
   for (const auto& [name, target] :
        std::map<std::string, std::string*>{{"--mode", &f.mode},
                                            {"--address", &f.address},

@@ -38,6 +38,8 @@ struct ServerOptions {
   absl::Duration keepalive_timeout = absl::Seconds(20);
   absl::Duration min_ping_interval = absl::Seconds(10);
   int max_message_bytes = 4 << 20;
+  // Taken in for a stream, of a message that nobody waits for yet.
+  int stream_lookahead_bytes = 512 << 10;
 };
 
 void ApplyServerOptions(const ServerOptions& options,
