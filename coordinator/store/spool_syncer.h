@@ -68,15 +68,16 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
 
 class SpoolSyncer::Impl {
  public:
-  explicit Impl(int threads);
+  Impl(int threads, SyncedFn on_synced);
   ~Impl();
   void Schedule(std::shared_ptr<SpoolWriter::State> state);
-  void Count(int64_t records, int64_t bytes);
+  void Count(int64_t records, int64_t bytes, absl::Duration took);
   Stats stats() const;
 
  private:
   void Loop();
 
+  const SyncedFn on_synced_;
   mutable Mutex mu_;
   CondVar changed_;
   std::deque<std::shared_ptr<SpoolWriter::State>> queue_ ABSL_GUARDED_BY(mu_);

@@ -29,6 +29,7 @@ struct StoreOptions {
   bool read_only = false;    // list and show verbs of a stopped coordinator
   int max_readers = 4;
   int syncer_threads = 2;  // 0: spools become durable only by Flush
+  SyncedFn on_spool_synced = nullptr;
   int64_t min_free_bytes = int64_t{1} << 30;
 };
 
