@@ -64,8 +64,9 @@ absl::StatusOr<FrameView> ParseFrame(std::span<const std::byte> frame,
                   " bytes in ", rest.size());
   }
   if (view.header.kind == FrameKind::kMetadata &&
-      (view.header.first_element != 0 || view.header.elements != 0)) {
-    return Broken("metadata with elements");
+      (view.header.first_element != 0 || view.header.elements != 0 ||
+       view.header.codec != CodecId::kF32)) {
+    return Broken("metadata with elements or a codec");
   }
   if (view.header.first_element > uint64_t{1} << 62) {
     return Broken("first element ", view.header.first_element,

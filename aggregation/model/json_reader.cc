@@ -2,9 +2,9 @@
 
 #include <limits>
 
-#include "aggregation/model/utf8.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 
 namespace consilium {
 

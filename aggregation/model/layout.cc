@@ -6,10 +6,10 @@
 #include <memory>
 #include <utility>
 
-#include "aggregation/model/utf8.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 
 namespace consilium {
 namespace {

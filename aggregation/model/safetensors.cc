@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "aggregation/model/json_reader.h"
-#include "aggregation/model/utf8.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 
 namespace consilium {
 namespace {

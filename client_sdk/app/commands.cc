@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "client_sdk/app/grpc_log.h"
 #include "client_sdk/app/log.h"
 #include "client_sdk/app/run_loop.h"
 #include "client_sdk/app/trainer.h"
@@ -167,7 +168,7 @@ absl::Status RenewCommand(const ClientConfig& config, bool json,
 absl::Status RunCommand(ClientConfig config, uint64_t rounds,
                         const CancelToken& cancel) {
   Log log(config.log);
-  TakeGrpcLog(&log);
+  const GrpcLogCapture grpc_log(&log);
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                              MakeTrainer(config.training));
   config.client.observer = [&log](const Event& event) {

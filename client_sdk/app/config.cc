@@ -7,76 +7,77 @@
 #include "client_sdk/session/session.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
-
-#define TOML_EXCEPTIONS 0
-#define TOML_HEADER_ONLY 1
-#include "toml++/toml.h"
+#include "consilium/base/toml.h"
 
 namespace consilium::client::internal {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
 
-using Setter = std::function<absl::Status(const toml::node&)>;
+using Setter = std::function<absl::Status(const TomlValue&)>;
 
 absl::Status WrongType(std::string_view wanted) {
   return absl::InvalidArgumentError(Cat("must be ", wanted));
 }
 
 Setter Text(std::string* out) {
-  return [out](const toml::node& node) -> absl::Status {
-    const auto* value = node.as_string();
-    if (value == nullptr) return WrongType("text in quotes");
-    *out = value->get();
+  return [out](const TomlValue& value) -> absl::Status {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return WrongType("text in quotes");
+    *out = *text;
     return absl::OkStatus();
   };
 }
 
 Setter Bool(bool* out) {
-  return [out](const toml::node& node) -> absl::Status {
-    const auto* value = node.as_boolean();
-    if (value == nullptr) return WrongType("true or false");
-    *out = value->get();
+  return [out](const TomlValue& value) -> absl::Status {
+    const bool* flag = std::get_if<bool>(&value);
+    if (flag == nullptr) return WrongType("true or false");
+    *out = *flag;
     return absl::OkStatus();
   };
 }
 
 template <typename Int>
 Setter Integer(Int* out, int64_t low, int64_t high) {
-  return [=](const toml::node& node) -> absl::Status {
-    const auto* value = node.as_integer();
-    if (value == nullptr || value->get() < low || value->get() > high) {
+  return [=](const TomlValue& value) -> absl::Status {
+    const int64_t* number = std::get_if<int64_t>(&value);
+    if (number == nullptr || *number < low || *number > high) {
       return WrongType(Cat("a whole number from ", low, " to ", high));
     }
-    *out = static_cast<Int>(value->get());
+    *out = static_cast<Int>(*number);
     return absl::OkStatus();
   };
 }
 
 Setter Number(double* out) {
-  return [out](const toml::node& node) -> absl::Status {
-    const auto value = node.value<double>();
-    if (!node.is_number() || !value.has_value()) return WrongType("a number");
-    *out = *value;
+  return [out](const TomlValue& value) -> absl::Status {
+    if (const int64_t* whole = std::get_if<int64_t>(&value)) {
+      *out = static_cast<double>(*whole);
+      return absl::OkStatus();
+    }
+    const double* number = std::get_if<double>(&value);
+    if (number == nullptr) return WrongType("a number");
+    *out = *number;
     return absl::OkStatus();
   };
 }
 
 Setter Duration(absl::Duration* out) {
-  return [out](const toml::node& node) -> absl::Status {
-    const auto* value = node.as_string();
-    if (value == nullptr) return WrongType("a duration such as \"20s\"");
-    CONSILIUM_ASSIGN_OR_RETURN(*out, ParseDuration(value->get()));
+  return [out](const TomlValue& value) -> absl::Status {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return WrongType("a duration such as \"20s\"");
+    CONSILIUM_ASSIGN_OR_RETURN(*out, ParseDuration(*text));
     return absl::OkStatus();
   };
 }
 
 template <typename T, typename Parse>
 Setter Word(T* out, Parse parse) {
-  return [out, parse](const toml::node& node) -> absl::Status {
-    const auto* value = node.as_string();
-    if (value == nullptr) return WrongType("text in quotes");
-    CONSILIUM_ASSIGN_OR_RETURN(*out, parse(value->get()));
+  return [out, parse](const TomlValue& value) -> absl::Status {
+    const auto* text = std::get_if<std::string>(&value);
+    if (text == nullptr) return WrongType("text in quotes");
+    CONSILIUM_ASSIGN_OR_RETURN(*out, parse(*text));
     return absl::OkStatus();
   };
 }
@@ -116,25 +117,28 @@ std::map<std::string, Setter> Keys(ClientConfig* config) {
   };
 }
 
-absl::Status Apply(const toml::table& table, const std::string& prefix,
+absl::Status Mistake(int64_t line, std::string_view text) {
+  return absl::InvalidArgumentError(Cat("line ", line, ": ", text));
+}
+
+absl::Status Apply(const TomlDocument& document,
                    const std::map<std::string, Setter>& keys) {
-  for (const auto& [key, node] : table) {
-    const std::string name = prefix + std::string(key.str());
-    if (const toml::table* inner = node.as_table();
-        inner != nullptr && prefix.empty()) {
-      CONSILIUM_RETURN_IF_ERROR(Apply(*inner, name + ".", keys));
-      continue;
+  for (const TomlTable& table : document.tables) {
+    const std::string name = DottedName(table.path);
+    const auto first = keys.lower_bound(name + ".");
+    if (first == keys.end() || !first->first.starts_with(name + ".")) {
+      return Mistake(table.line, Cat("there is no section ", Quoted(name)));
     }
-    const auto line = node.source().begin.line;
+  }
+  for (const TomlEntry& entry : document.entries) {
+    const std::string name = DottedName(entry.path);
     const auto found = keys.find(name);
     if (found == keys.end()) {
-      return absl::InvalidArgumentError(
-          Cat("line ", line, ": there is no key ", Quoted(name)));
+      return Mistake(entry.line, Cat("there is no key ", Quoted(name)));
     }
-    const absl::Status status = found->second(node);
+    const absl::Status status = found->second(entry.value);
     if (!status.ok()) {
-      return absl::InvalidArgumentError(
-          Cat("line ", line, ": ", name, ": ", StdView(status.message())));
+      return Mistake(entry.line, Cat(name, ": ", StdView(status.message())));
     }
   }
   return absl::OkStatus();
@@ -144,16 +148,11 @@ absl::Status Apply(const toml::table& table, const std::string& prefix,
 
 absl::StatusOr<ClientConfig> ParseConfig(std::string_view text,
                                          const std::string& directory) {
-  const toml::parse_result parsed = toml::parse(text);
-  if (!parsed) {
-    return absl::InvalidArgumentError(
-        Cat("line ", parsed.error().source().begin.line,
-            ": not TOML: ", parsed.error().description()));
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const TomlDocument document, ReadToml(text));
   ClientConfig config;
   config.client.identity_dir = ".";
   config.client.state_dir = "state";
-  CONSILIUM_RETURN_IF_ERROR(Apply(parsed.table(), "", Keys(&config)));
+  CONSILIUM_RETURN_IF_ERROR(Apply(document, Keys(&config)));
   const std::string& device = config.training.device;
   if (device != "auto" && device != "cpu" && device != "cuda") {
     return absl::InvalidArgumentError(Cat("training.device: ", Quoted(device),

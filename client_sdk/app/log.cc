@@ -1,12 +1,10 @@
 #include "client_sdk/app/log.h"
 
 #include <array>
-#include <atomic>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "consilium/base/strings.h"
-#include "grpc/support/log.h"
 #include "nlohmann/json.hpp"
 #include "spdlog/logger.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -49,13 +47,6 @@ Log::Sink StandardError() {
   };
 }
 
-std::atomic<Log*> grpc_log{nullptr};
-
-void OnGrpcLog(gpr_log_func_args* args) {
-  Log* const log = grpc_log.load();
-  if (log != nullptr) log->Debug(0, Cat("gRPC: ", args->message));
-}
-
 }  // namespace
 
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view word) {
@@ -79,11 +70,6 @@ Log::Log(const LogOptions& options)
 
 Log::Log(const LogOptions& options, Sink sink, std::function<absl::Time()> now)
     : options_(options), sink_(std::move(sink)), now_(std::move(now)) {}
-
-Log::~Log() {
-  Log* self = this;
-  grpc_log.compare_exchange_strong(self, nullptr);
-}
 
 void Log::set_institution(std::string institution) {
   institution_ = std::move(institution);
@@ -114,11 +100,6 @@ void Log::Write(LogLevel level, uint64_t round, std::string_view text) {
     line += OneLine(text);
   }
   sink_(line);
-}
-
-void TakeGrpcLog(Log* log) {
-  grpc_log.store(log);
-  gpr_set_log_function(&OnGrpcLog);
 }
 
 }  // namespace consilium::client::internal

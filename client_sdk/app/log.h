@@ -38,7 +38,6 @@ class Log {
   explicit Log(const LogOptions& options);
   // For tests: complete lines go to `sink`, at the time `now` gives.
   Log(const LogOptions& options, Sink sink, std::function<absl::Time()> now);
-  ~Log();
 
   // On every line from here on; call it before other threads log.
   void set_institution(std::string institution);
@@ -63,10 +62,6 @@ class Log {
   const std::function<absl::Time()> now_;
   std::string institution_;
 };
-
-// Sends gRPC's own messages, which would go to standard error in a format of
-// their own, to `log` as debug lines. `log` outlives every call of gRPC.
-void TakeGrpcLog(Log* log);
 
 }  // namespace consilium::client::internal
 

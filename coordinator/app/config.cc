@@ -11,8 +11,8 @@
 #include "consilium/base/file.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/toml.h"
 #include "coordinator/app/config_table.h"
-#include "coordinator/app/toml_reader.h"
 
 namespace consilium {
 namespace {
@@ -75,7 +75,7 @@ class Reader {
 
   void Read(const TomlDocument& document) {
     for (const TomlTable& table : document.tables) {
-      const std::string name = Join(table.path);
+      const std::string name = DottedName(table.path);
       if (sections_.contains(name)) continue;
       if (keys_.contains(name)) {
         Mistake(table.line, Cat(name, " is a key, not a section"));
@@ -85,7 +85,7 @@ class Reader {
       }
     }
     for (const TomlEntry& entry : document.entries) {
-      const std::string name = Join(entry.path);
+      const std::string name = DottedName(entry.path);
       if (const auto it = keys_.find(name); it != keys_.end()) {
         ReadKey(*it->second, name, entry);
       } else if (sections_.contains(name)) {
@@ -114,16 +114,6 @@ class Reader {
   CoordinatorConfig config;
 
  private:
-  // A part with a dot in it is part of no name.
-  static std::string Join(const std::vector<std::string>& path) {
-    std::string name;
-    for (const std::string& part : path) {
-      const bool dot = part.find('.') != std::string::npos;
-      CatInto(name, name.empty() ? "" : ".", dot ? Quoted(part) : part);
-    }
-    return name;
-  }
-
   void Mistake(int64_t line, std::string text) {
     mistakes_.emplace(line, std::move(text));
   }

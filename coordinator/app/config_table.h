@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "consilium/base/toml.h"
 #include "coordinator/app/config.h"
-#include "coordinator/app/toml_reader.h"
 
 namespace consilium {
 

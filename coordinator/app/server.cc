@@ -106,10 +106,13 @@ class Server final : public CoordinatorServer {
     store.syncer_threads = static_cast<int>(config_.workers.sync_threads);
     store.min_free_bytes = config_.storage.min_free_bytes;
     store.spare_bytes = config_.storage.spare_bytes;
-    CONSILIUM_ASSIGN_OR_RETURN(store_, Store::Open(store));
-
     metrics_ = std::make_unique<PrometheusMetrics>(
         config_.federation.name, kSoftwareVersion, clock_.Now());
+    store.on_spool_synced = [metrics = metrics_.get()](absl::Duration took,
+                                                       int64_t bytes) {
+      metrics->OnSpoolSync(took, bytes);
+    };
+    CONSILIUM_ASSIGN_OR_RETURN(store_, Store::Open(store));
     EngineDeps deps;
     deps.store = store_.get();
     deps.clock = &clock_;
@@ -279,8 +282,8 @@ class Server final : public CoordinatorServer {
   std::optional<StorageKey> storage_key_;
   std::optional<IssuingCa> ca_;
   std::shared_ptr<ReloadableServerIdentity> identity_;
+  std::unique_ptr<PrometheusMetrics> metrics_;  // the store reports to it
   std::unique_ptr<Store> store_;
-  std::unique_ptr<PrometheusMetrics> metrics_;
   std::unique_ptr<Engine> engine_;
   // The pools finish before what their tasks use goes.
   ThreadPool ingest_;

@@ -4,10 +4,7 @@
 
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
-
-#define TOML_EXCEPTIONS 0
-#define TOML_HEADER_ONLY 1
-#include "toml++/toml.h"
+#include "consilium/base/toml.h"
 
 namespace consilium {
 namespace {
@@ -20,12 +17,8 @@ absl::StatusOr<OperatorConfig> LoadOperatorConfig(FileSystem* fs,
                                                   const std::string& path) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::string text,
                              ReadWholeFile(fs, path, kMaxBytes));
-  const toml::parse_result parsed = toml::parse(text);
-  if (!parsed) {
-    return absl::InvalidArgumentError(
-        Cat(path, " line ", parsed.error().source().begin.line,
-            ": not TOML: ", parsed.error().description()));
-  }
+  const auto document = ReadToml(text);
+  if (!document.ok()) return Annotate(document.status(), path);
   OperatorConfig config;
   const std::map<std::string, std::string*> keys = {
       {"coordinator", &config.coordinator},
@@ -35,16 +28,24 @@ absl::StatusOr<OperatorConfig> LoadOperatorConfig(FileSystem* fs,
       {"ca", &config.ca},
       {"signing_key", &config.signing_key},
   };
-  for (const auto& [key, node] : parsed.table()) {
-    const auto found = keys.find(std::string(key.str()));
-    const auto* value = node.as_string();
-    if (found == keys.end() || value == nullptr) {
-      return absl::InvalidArgumentError(
-          Cat(path, " line ", node.source().begin.line, ": ", Quoted(key.str()),
-              found == keys.end() ? " is not a key of this file"
-                                  : " must be text in quotes"));
+  const auto mistake = [&](int64_t line, std::string_view text) {
+    return absl::InvalidArgumentError(Cat(path, ": line ", line, ": ", text));
+  };
+  if (!document->tables.empty()) {
+    return mistake(document->tables[0].line, "this file has no sections");
+  }
+  for (const TomlEntry& entry : document->entries) {
+    const std::string name = DottedName(entry.path);
+    const auto found = keys.find(name);
+    if (found == keys.end()) {
+      return mistake(entry.line,
+                     Cat(Quoted(name), " is not a key of this file"));
     }
-    *found->second = value->get();
+    const auto* value = std::get_if<std::string>(&entry.value);
+    if (value == nullptr) {
+      return mistake(entry.line, Cat(Quoted(name), " must be text in quotes"));
+    }
+    *found->second = *value;
   }
   for (const char* key : {"coordinator", "certificate", "key", "ca"}) {
     if (keys.at(key)->empty()) {

@@ -409,6 +409,7 @@ struct FederationPolicy {
                                                    const RoundConfig& defaults);
   // Keys: those of RoundConfig, "router", "training.<name>".
   Settings ToSettings() const;
+  // All of them or, on an error, none.
   absl::Status Set(const Settings& changes);
 };
 

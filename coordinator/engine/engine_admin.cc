@@ -204,9 +204,27 @@ absl::Status Engine::ExtendRound(const std::string& actor, int64_t round,
                                              RoundPhaseName(state.phase),
                                              " and has no deadline to extend"));
   }
+  const absl::Time until = *deadline + by;
+  const absl::Time now = deps_.clock->Now();
+  const std::string why = reason.empty() ? "" : Cat(": ", reason);
+  const auto record = [&](WriteTx& tx, const Transition& t) -> absl::Status {
+    RoundEventRow event;
+    event.round = round;
+    event.attempt = t.state.attempt;
+    event.at = t.state.clock;
+    event.kind = "extended";
+    event.detail = Cat("until ", FormatTime(until), why);
+    CONSILIUM_RETURN_IF_ERROR(AppendRoundEvent(tx, event).status());
+    return AppendAudit(
+               tx, NewAudit(now, actor, "round.extend", Cat("round ", round),
+                            Cat("by ", FormatDuration(by), why)))
+        .status();
+  };
   CONSILIUM_RETURN_IF_ERROR(
-      StepAs(*live, Extend{*deadline + by}, actor, "round.extend",
-             Cat("by ", FormatDuration(by), reason.empty() ? "" : ": ", reason))
+      Step(
+          *live,
+          [&](WriteTx&) -> absl::StatusOr<RoundEvent> { return Extend{until}; },
+          record)
           .status());
   // Institutions that ask from now on get an announcement with the new time.
   std::optional<X25519PrivateKey> key;

@@ -39,8 +39,7 @@ std::string KnownKeys(const json& config) {
   return text;
 }
 
-// Writes one setting into the JSON of a RoundConfig, with the type that the
-// key already has. Seconds may also be given as a duration ("15m").
+// Writes one setting into the JSON of a RoundConfig, which checks its type.
 absl::Status SetKey(json& config, const std::string& key,
                     const std::string& value) {
   json* at = &config;
@@ -68,11 +67,6 @@ absl::Status SetKey(json& config, const std::string& key,
   const json parsed = json::parse(value, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_discarded() && !parsed.is_structured()) {
     *at = parsed;
-    return absl::OkStatus();
-  }
-  const auto duration = ParseDuration(value);
-  if (at->is_number() && duration.ok()) {
-    *at = absl::ToDoubleSeconds(*duration);
     return absl::OkStatus();
   }
   *at = value;
@@ -143,6 +137,7 @@ Settings FederationPolicy::ToSettings() const {
 }
 
 absl::Status FederationPolicy::Set(const Settings& changes) {
+  FederationPolicy next = *this;
   Settings round_changes;
   for (const auto& [key, value] : changes) {
     if (key == "router") {
@@ -151,27 +146,30 @@ absl::Status FederationPolicy::Set(const Settings& changes) {
             Cat("router is ", Quoted(value),
                 ", must be \"frozen\" or \"examples\""));
       }
-      router =
+      next.router =
           value == "frozen" ? RouterPolicy::kFrozen : RouterPolicy::kExamples;
     } else if (key.compare(0, kTrainingPrefix.size(),
                            std::string(kTrainingPrefix)) == 0) {
       const std::string name = key.substr(kTrainingPrefix.size());
       if (value.empty()) {
-        training.erase(name);
+        next.training.erase(name);
         continue;
       }
+      const bool fresh = !next.training.contains(name);
       if (name.empty() || key.size() + value.size() > kMaxTrainingBytes ||
-          training.size() >= kMaxTrainingKeys) {
+          (fresh && next.training.size() >= kMaxTrainingKeys)) {
         return absl::InvalidArgumentError(Cat(
             "training setting ", Quoted(key), ": at most ", kMaxTrainingKeys,
             " of at most ", kMaxTrainingBytes, " bytes each"));
       }
-      training[name] = value;
+      next.training[name] = value;
     } else {
       round_changes[key] = value;
     }
   }
-  CONSILIUM_ASSIGN_OR_RETURN(rounds, ApplyOverrides(rounds, round_changes));
+  CONSILIUM_ASSIGN_OR_RETURN(next.rounds,
+                             ApplyOverrides(rounds, round_changes));
+  *this = std::move(next);
   return absl::OkStatus();
 }
 

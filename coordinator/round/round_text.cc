@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 
 namespace consilium {
 namespace {
@@ -19,31 +20,6 @@ std::string Percent(const std::optional<double>& fraction) {
 }
 
 }  // namespace
-
-size_t Utf8SequenceLength(std::string_view text) {
-  const auto at = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const uint8_t lead = at(0);
-  if (lead < 0x80) return 1;
-  size_t length = 0;
-  uint32_t code = 0;
-  uint32_t least = 0;
-  if ((lead & 0xE0) == 0xC0) {
-    length = 2, code = lead & 0x1F, least = 0x80;
-  } else if ((lead & 0xF0) == 0xE0) {
-    length = 3, code = lead & 0x0F, least = 0x800;
-  } else if ((lead & 0xF8) == 0xF0) {
-    length = 4, code = lead & 0x07, least = 0x10000;
-  } else {
-    return 0;
-  }
-  if (text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((at(i) & 0xC0) != 0x80) return 0;
-    code = code << 6 | (at(i) & 0x3F);
-  }
-  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  return code < least || code > 0x10FFFF || surrogate ? 0 : length;
-}
 
 std::string CleanText(std::string_view text, size_t max_bytes) {
   std::string out;

@@ -12,10 +12,6 @@
 
 namespace consilium {
 
-// Bytes of the well-formed UTF-8 sequence at the start of `text`, which is not
-// empty; 0 where there is none.
-size_t Utf8SequenceLength(std::string_view text);
-
 // Text from a peer made fit to store and print: control characters and bytes
 // that are not UTF-8 become spaces or '?', and it is cut after `max_bytes`, at
 // the border of a character.

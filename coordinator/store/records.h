@@ -63,8 +63,8 @@ struct FederationRow {
 };
 
 struct InstitutionRow {
-  int64_t id = 0;  // given by InsertInstitution; also the fold's order
-  std::string name;
+  int64_t id = 0;    // given by InsertInstitution
+  std::string name;  // unique; a fold's order is by name
   InstitutionState state = InstitutionState::kInvited;
   std::string label_json = "{}";
   absl::Time created_at;

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,6 +20,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "consilium/base/file.h"
 #include "consilium/base/mutex.h"
 #include "consilium/base/spare_files.h"
@@ -64,13 +66,17 @@ using RecordCheck = absl::FunctionRef<absl::Status(
 // must not block and must not destroy the writer.
 using DurableFn = absl::AnyInvocable<void(absl::StatusOr<uint64_t> records)>;
 
+// Told of each sync by which acks become true: how long it took, and the bytes
+// it made durable. Runs on a syncer thread; must not block.
+using SyncedFn = std::function<void(absl::Duration took, int64_t bytes)>;
+
 // Threads that fdatasync dirty spools. While one sync runs, appends gather, so
 // that each sync covers everything appended before it: group commit without a
 // timer. Must outlive its writers. Thread safe.
 class SpoolSyncer {
  public:
   // At least one thread.
-  explicit SpoolSyncer(int threads = 2);
+  explicit SpoolSyncer(int threads = 2, SyncedFn on_synced = nullptr);
   ~SpoolSyncer();
   SpoolSyncer(const SpoolSyncer&) = delete;
   SpoolSyncer& operator=(const SpoolSyncer&) = delete;

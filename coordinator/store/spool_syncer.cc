@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "consilium/base/clock.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/store/spool_format.h"
@@ -143,6 +144,7 @@ bool SpoolWriter::State::SyncOnce() {
     before = durable;
     before_end = durable_end;
   }
+  const absl::Duration begun = SystemClock()->Monotonic();
   const absl::Status synced = file->Sync();
   {
     MutexLock lock(&mu);
@@ -156,7 +158,8 @@ bool SpoolWriter::State::SyncOnce() {
   if (synced.ok()) {
     if (syncer != nullptr) {
       syncer->Count(static_cast<int64_t>(target - before),
-                    target_end - before_end);
+                    target_end - before_end,
+                    SystemClock()->Monotonic() - begun);
     }
     if (on_durable != nullptr) on_durable(target);
   } else {
@@ -212,7 +215,8 @@ void SpoolWriter::State::Close() {
 
 // --- SpoolSyncer -------------------------------------------------------------
 
-SpoolSyncer::Impl::Impl(int threads) {
+SpoolSyncer::Impl::Impl(int threads, SyncedFn on_synced)
+    : on_synced_(std::move(on_synced)) {
   for (int i = 0; i < threads; ++i) {
     threads_.emplace_back([this] { Loop(); });
   }
@@ -243,11 +247,15 @@ void SpoolSyncer::Impl::Schedule(std::shared_ptr<SpoolWriter::State> state,
   changed_.Signal();
 }
 
-void SpoolSyncer::Impl::Count(int64_t records, int64_t bytes) {
-  MutexLock lock(&mu_);
-  ++stats_.syncs;
-  stats_.records += records;
-  stats_.bytes += bytes;
+void SpoolSyncer::Impl::Count(int64_t records, int64_t bytes,
+                              absl::Duration took) {
+  {
+    MutexLock lock(&mu_);
+    ++stats_.syncs;
+    stats_.records += records;
+    stats_.bytes += bytes;
+  }
+  if (on_synced_ != nullptr) on_synced_(took, bytes);
 }
 
 SpoolSyncer::Stats SpoolSyncer::Impl::stats() const {
@@ -287,8 +295,9 @@ void SpoolSyncer::Impl::Loop() {
   }
 }
 
-SpoolSyncer::SpoolSyncer(int threads)
-    : impl_(std::make_unique<Impl>(threads < 1 ? 1 : threads)) {}
+SpoolSyncer::SpoolSyncer(int threads, SyncedFn on_synced)
+    : impl_(std::make_unique<Impl>(threads < 1 ? 1 : threads,
+                                   std::move(on_synced))) {}
 SpoolSyncer::~SpoolSyncer() = default;
 SpoolSyncer::Stats SpoolSyncer::stats() const { return impl_->stats(); }
 

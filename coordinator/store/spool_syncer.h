@@ -77,17 +77,18 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
 
 class SpoolSyncer::Impl {
  public:
-  explicit Impl(int threads);
+  Impl(int threads, SyncedFn on_synced);
   ~Impl();
   // `now`: sync as soon as a thread is free. Scheduling a state that waits in
   // the queue again, now, ends its wait.
   void Schedule(std::shared_ptr<SpoolWriter::State> state, bool now);
-  void Count(int64_t records, int64_t bytes);
+  void Count(int64_t records, int64_t bytes, absl::Duration took);
   Stats stats() const;
 
  private:
   void Loop();
 
+  const SyncedFn on_synced_;
   mutable Mutex mu_;
   CondVar changed_;
   struct Waiting {

@@ -32,7 +32,8 @@ Store::Store(StoreOptions options, std::unique_ptr<FileLock> lock,
       lock_(std::move(lock)),
       history_(std::move(history)),
       syncer_(options_.syncer_threads > 0
-                  ? std::make_unique<SpoolSyncer>(options_.syncer_threads)
+                  ? std::make_unique<SpoolSyncer>(options_.syncer_threads,
+                                                  options_.on_spool_synced)
                   : nullptr),
       spares_(options_.fs, JoinPath(options_.data_dir, kSpare),
               options_.spare_bytes),

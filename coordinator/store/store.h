@@ -30,6 +30,7 @@ struct StoreOptions {
   bool read_only = false;    // list and show verbs of a stopped coordinator
   int max_readers = 4;
   int syncer_threads = 2;  // 0: spools become durable only by Flush
+  SyncedFn on_spool_synced = nullptr;
   int64_t min_free_bytes = int64_t{1} << 30;
   int64_t spare_bytes = int64_t{4} << 30;  // base/spare_files.h; 0: none
 };

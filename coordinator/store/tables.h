@@ -56,7 +56,7 @@ absl::Status SetSchedule(WriteTx& tx, const ScheduleRow& row);
 // Returns the new id. Errors: ALREADY_EXISTS for a name in use.
 absl::StatusOr<int64_t> InsertInstitution(WriteTx& tx,
                                           const InstitutionRow& row);
-// By id, ascending: the order of every fold.
+// By id, ascending.
 absl::StatusOr<std::vector<InstitutionRow>> ListInstitutions(ReadTx& tx);
 absl::StatusOr<std::optional<InstitutionRow>> FindInstitution(
     ReadTx& tx, std::string_view name);
@@ -201,7 +201,7 @@ struct ContributionQuery {
   std::optional<ContributionState> state = std::nullopt;
   int64_t limit = 10000;
 };
-// By round, attempt, institution, begun_at: the order of the fold.
+// By round, attempt, institution_id, begun_at. A fold takes them by name.
 absl::StatusOr<std::vector<ContributionRow>> ListContributions(
     ReadTx& tx, const ContributionQuery& query);
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 import unittest
 
+import doc_check
 import include_layers
 import source_rules
 
@@ -90,6 +91,71 @@ class IncludeLayersTest(unittest.TestCase):
                                                  table.format(root=root))
         self.assertEqual(len(problems), 1, problems)
         self.assertIn("proto (layer 0)", problems[0])
+
+
+class DocCheckTest(unittest.TestCase):
+
+    HELP = {
+        ("tool",): "What it is.\n\nOptions:\n  -h,--help       this\n"
+                   "  --json          one document\n"
+                   "  --config FILE   which\n\n"
+                   "Subcommands:\n  round    Rounds\n\nExit codes:\n  0  done\n",
+        ("tool", "round"): "Rounds.\n\nOptions:\n  -h,--help  this\n\n"
+                           "Subcommands:\n  extend     Longer\n",
+        ("tool", "round", "extend"): "Longer.\n\nOptions:\n"
+                                     "  --by DURATION REQUIRED  how much\n",
+    }
+    RUN = ("  demo [ARGS]       a demo\n  test              all tests\n"
+           "      --only REGEX  some\n  help              this text\n")
+
+    def problems(self, line):
+        (words,) = doc_check.split_command(line)
+        return len(doc_check.problems_of(
+            words, lambda path: self.HELP[tuple(path)]))
+
+    def test_commands_and_options_exist(self):
+        for line, count in (
+            ("tool round extend 7 --by 15m", 0),
+            ("tool --config round round extend 7 --json", 0),
+            ("tool --json round", 0),
+            ("tool rounds", 1),
+            ("tool round extend 7 --for 15m", 1),
+            ("tool round shorten 7", 1),
+            ("tool --by 3 round", 1),
+        ):
+            with self.subTest(line=line):
+                self.assertEqual(self.problems(line), count)
+
+    def test_run_has_a_help_of_its_own(self):
+        for line, count in (
+            ("run test --only x", 0),
+            ("run --without-torch test", 0),
+            ("run demo --whatever", 0),
+            ("run tests", 1),
+            ("run test --all", 1),
+            ("run help --only", 1),
+        ):
+            with self.subTest(line=line):
+                self.assertEqual(
+                    len(doc_check.run_problems(line.split(), self.RUN)), count)
+
+    def test_commands_are_found_where_they_stand(self):
+        page = ("Say `./run test` or `round list`, not `round numbers` in\n"
+                "prose; `run` alone is none.\n\n```\n"
+                "consilium round start && consilium round watch   both\n"
+                ".../bin/consilium --json status\nconsilium-layout 1\n```\n")
+        self.assertEqual(
+            [" ".join(words) for words in
+             doc_check.commands_in(page, {"round"})],
+            ["consilium round start", "consilium round watch",
+             "consilium --json status", "run test", "consilium round list",
+             "consilium round numbers"])
+
+    def test_the_sdk_program_is_the_block_behind_its_name(self):
+        page = f"x\n```cpp\nno\n```\nThis is `{doc_check.EXAMPLE}`:\n\n" \
+               "```cpp\nint main() {}\n```\n"
+        self.assertEqual(doc_check.sdk_program(page), "int main() {}\n")
+        self.assertIsNone(doc_check.sdk_program("nothing"))
 
 
 class SourceRulesTest(unittest.TestCase):

@@ -18,7 +18,8 @@ namespace consilium {
 //    0  u32  magic 0x4D524643 ("CFRM")
 //    4  u8   version, 1
 //    5  u8   kind: 0 metadata, 1 parameters, 2 words of Z_2^64
-//    6  u16  codec: 0 raw float32, 1 bfloat16, 64 ring of 2^32, 65 of 2^24
+//    6  u16  codec: 0 raw float32 (and in metadata), 1 bfloat16, 64 ring of
+//            2^32, 65 of 2^24
 //    8  u64  first element (index into the covered flat space; 0 in metadata)
 //   16  u32  elements (0 in metadata)
 //   20  u32  bytes of codec header, which follow this header

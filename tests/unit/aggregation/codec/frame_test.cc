@@ -83,6 +83,12 @@ TEST(FrameTest, NamesTheFieldThatIsWrong) {
   EXPECT_THAT(ParseFrame(with(31, 1)), StatusIs(kInvalid, HasSubstr("zero")));
   EXPECT_THAT(ParseFrame(with(5, 0)),
               StatusIs(kInvalid, HasSubstr("metadata with elements")));
+  std::vector<std::byte> metadata(40);
+  SealFrameHeader({.kind = FrameKind::kMetadata}, metadata);
+  EXPECT_OK(ParseFrame(metadata));
+  metadata[7] = std::byte{1};  // codec 256
+  EXPECT_THAT(ParseFrame(metadata),
+              StatusIs(kInvalid, HasSubstr("or a codec")));
 }
 
 TEST(FrameTest, RefusesSizesOutsideTheBounds) {

@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "aggregation/model/utf8.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -62,20 +61,6 @@ TEST(JsonReaderTest, EscapesWhatMustBe) {
   AppendJsonString("a\"b\\c\n\x01\xc3\xa9", &out);
   EXPECT_EQ(out, "\"a\\\"b\\\\c\\u000a\\u0001\xc3\xa9\"");
   EXPECT_THAT(ReadString(out), IsOkAndHolds("a\"b\\c\n\x01\xc3\xa9"));
-}
-
-TEST(Utf8Test, EveryCodePointRoundTrips) {
-  for (char32_t c = 0; c <= 0x10FFFF; c += c < 0x900 ? 1 : 97) {
-    if (c >= 0xD800 && c < 0xE000) continue;
-    std::string text;
-    AppendUtf8(c, &text);
-    ASSERT_TRUE(IsValidUtf8(text)) << static_cast<uint32_t>(c);
-    // Cut or followed by a stray tail, it is not.
-    if (text.size() > 1) {
-      ASSERT_FALSE(IsValidUtf8(text.substr(0, text.size() - 1)));
-    }
-    ASSERT_FALSE(IsValidUtf8(text + "\x80"));
-  }
 }
 
 }  // namespace

@@ -142,9 +142,12 @@ TEST_F(OfflineTest, OperatorConfigMistakesAreNamed) {
     EXPECT_OK(WriteFileAtomic(env_.fs, dir_ / "c.toml", AsBytes(text)));
     return LoadOperatorConfig(env_.fs, dir_ / "c.toml").status();
   };
-  EXPECT_THAT(
-      load("coordinator = "),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not TOML")));
+  EXPECT_THAT(load("coordinator = "),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("c.toml: line 1: a value is missing")));
+  EXPECT_THAT(load("[coordinator]"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("line 1: this file has no sections")));
   EXPECT_THAT(load("coordinater = \"x\""),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("line 1: \"coordinater\"")));

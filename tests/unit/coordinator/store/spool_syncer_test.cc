@@ -2,6 +2,7 @@
 
 #include "coordinator/store/spool.h"
 
+#include <atomic>
 #include <thread>
 
 #include "coordinator/store/spool_format.h"
@@ -42,7 +43,13 @@ SpoolHeader BigHeader(uint64_t chunks) {
 
 TEST(SpoolSyncerTest, ManyUploadsAreAckedInOrderAndCompletely) {
   TempDir dir;
-  SpoolSyncer syncer(2);
+  std::atomic<int64_t> syncs{0};
+  std::atomic<int64_t> synced_bytes{0};
+  SpoolSyncer syncer(2, [&](absl::Duration took, int64_t bytes) {
+    EXPECT_GE(took, absl::ZeroDuration());
+    ++syncs;
+    synced_bytes += bytes;
+  });
   SpoolDir spools(PosixFileSystem(), dir.path(), &syncer);
   ASSERT_OK(spools.Prepare());
   constexpr uint64_t kChunks = 200;
@@ -74,6 +81,9 @@ TEST(SpoolSyncerTest, ManyUploadsAreAckedInOrderAndCompletely) {
   const SpoolSyncer::Stats stats = syncer.stats();
   EXPECT_EQ(stats.records, 6 * 200);
   EXPECT_LE(stats.syncs, stats.records);
+  EXPECT_EQ(syncs.load(), stats.syncs);
+  EXPECT_EQ(synced_bytes.load(), stats.bytes);
+  EXPECT_GE(stats.bytes, 6 * 200 * 1000);
   for (int u = 0; u < 6; ++u) {
     ASSERT_OK_AND_ASSIGN(
         const auto reader,

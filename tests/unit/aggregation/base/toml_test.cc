@@ -1,4 +1,4 @@
-#include "coordinator/app/toml_reader.h"
+#include "consilium/base/toml.h"
 
 #include <cmath>
 #include <limits>
@@ -21,7 +21,7 @@ TomlValue ValueOf(const std::string& text) {
   return document->entries[0].value;
 }
 
-TEST(TomlReaderTest, TablesKeysAndComments) {
+TEST(TomlTest, TablesKeysAndComments) {
   ASSERT_OK_AND_ASSIGN(
       const TomlDocument document,
       ReadToml("# top\r\na = 1 # one\n\n[ b . \"c d\" ]\t# two\n"
@@ -38,14 +38,21 @@ TEST(TomlReaderTest, TablesKeysAndComments) {
   EXPECT_EQ(document.tables[1].line, 6);
 }
 
-TEST(TomlReaderTest, EmptyTextsAreDocuments) {
+TEST(TomlTest, ADottedNameNamesOnePath) {
+  EXPECT_EQ(DottedName({"a"}), "a");
+  EXPECT_EQ(DottedName({"a", "b", "c"}), "a.b.c");
+  EXPECT_EQ(DottedName({"a.b", "c"}), "\"a.b\".c");
+  EXPECT_EQ(DottedName({"", "a"}), ".a");
+}
+
+TEST(TomlTest, EmptyTextsAreDocuments) {
   for (const char* text : {"", "\n", "\r\n", "# x", "\xEF\xBB\xBF", " \t\n"}) {
     ASSERT_OK_AND_ASSIGN(const TomlDocument document, ReadToml(text));
     EXPECT_THAT(document.entries, IsEmpty());
   }
 }
 
-TEST(TomlReaderTest, Numbers) {
+TEST(TomlTest, Numbers) {
   EXPECT_EQ(ValueOf("0"), TomlValue(int64_t{0}));
   EXPECT_EQ(ValueOf("-0"), TomlValue(int64_t{0}));
   EXPECT_EQ(ValueOf("+99"), TomlValue(int64_t{99}));
@@ -64,7 +71,7 @@ TEST(TomlReaderTest, Numbers) {
   EXPECT_TRUE(std::isnan(std::get<double>(ValueOf("+nan"))));
 }
 
-TEST(TomlReaderTest, StringsAndBooleans) {
+TEST(TomlTest, StringsAndBooleans) {
   EXPECT_EQ(ValueOf("true"), TomlValue(true));
   EXPECT_EQ(ValueOf("false # no"), TomlValue(false));
   EXPECT_EQ(ValueOf("\"\""), TomlValue(std::string()));
@@ -79,7 +86,7 @@ TEST(TomlReaderTest, StringsAndBooleans) {
             TomlValue(std::string("caf\xC3\xA9\t")));
 }
 
-TEST(TomlReaderTest, MistakesHaveALineAndAReason) {
+TEST(TomlTest, MistakesHaveALineAndAReason) {
   const auto bad = [](std::string_view text, const char* says) {
     EXPECT_THAT(ReadToml(text),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(says)))
@@ -133,7 +140,7 @@ TEST(TomlReaderTest, MistakesHaveALineAndAReason) {
   bad(deep + " = 1", "too many parts");
 }
 
-TEST(TomlReaderTest, NothingIsDefinedTwice) {
+TEST(TomlTest, NothingIsDefinedTwice) {
   const auto bad = [](const char* text) {
     EXPECT_THAT(ReadToml(text), StatusIs(absl::StatusCode::kInvalidArgument))
         << text;

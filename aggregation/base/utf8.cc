@@ -1,13 +1,10 @@
-#include "aggregation/model/utf8.h"
+#include "consilium/base/utf8.h"
 
-#include <cstddef>
 #include <cstdint>
 
 namespace consilium {
-namespace {
 
-// Bytes of the sequence at the front of `text`, 0 when it is not valid.
-size_t SequenceLength(std::string_view text) {
+size_t Utf8SequenceLength(std::string_view text) {
   const auto byte = [&](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
@@ -30,11 +27,9 @@ size_t SequenceLength(std::string_view text) {
   return 0;
 }
 
-}  // namespace
-
 bool IsValidUtf8(std::string_view text) {
   while (!text.empty()) {
-    const size_t n = SequenceLength(text);
+    const size_t n = Utf8SequenceLength(text);
     if (n == 0) return false;
     text.remove_prefix(n);
   }

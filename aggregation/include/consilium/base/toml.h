@@ -3,12 +3,11 @@
 // is TOML and means the same; arrays, inline tables, dates, several-line
 // strings and other bases than ten are refused by name.
 //
-// Own code, because the parser at hand (toml++ 3.3.0) was found by the fuzz
-// target to reach undefined behaviour on short files ("[=]", a letter outside
-// of ASCII as a key).
-
-#ifndef CONSILIUM_COORDINATOR_APP_TOML_READER_H_
-#define CONSILIUM_COORDINATOR_APP_TOML_READER_H_
+// Own code, because the parser at hand (toml++ 3.3.0) was found by fuzzing to
+// reach undefined behaviour on short files ("[=]", a letter outside of ASCII as
+// a key).
+#ifndef CONSILIUM_BASE_TOML_H_
+#define CONSILIUM_BASE_TOML_H_
 
 #include <cstdint>
 #include <string>
@@ -41,6 +40,9 @@ struct TomlDocument {
 // Errors: INVALID_ARGUMENT  "line 3: ...", the first mistake
 absl::StatusOr<TomlDocument> ReadToml(std::string_view text);
 
+// "a.b". A part that holds a dot stands in quotes, so that it is no other path.
+std::string DottedName(const std::vector<std::string>& path);
+
 }  // namespace consilium
 
-#endif  // CONSILIUM_COORDINATOR_APP_TOML_READER_H_
+#endif  // CONSILIUM_BASE_TOML_H_

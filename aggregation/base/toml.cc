@@ -1,4 +1,4 @@
-#include "coordinator/app/toml_reader.h"
+#include "consilium/base/toml.h"
 
 #include <charconv>
 #include <limits>
@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
-#include "coordinator/round/round_text.h"
+#include "consilium/base/utf8.h"
 
 namespace consilium {
 namespace {
@@ -29,27 +29,6 @@ int HexDigit(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
-}
-
-void AppendUtf8(uint32_t code, std::string& out) {
-  const auto put = [&](uint32_t byte) {
-    out.push_back(static_cast<char>(byte));
-  };
-  if (code < 0x80) {
-    put(code);
-  } else if (code < 0x800) {
-    put(0xC0 | code >> 6);
-    put(0x80 | (code & 0x3F));
-  } else if (code < 0x10000) {
-    put(0xE0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  } else {
-    put(0xF0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3F));
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  }
 }
 
 // Digits with single underscores between them.
@@ -172,7 +151,7 @@ class Line {
     if (code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
       return Error("an escape names no character");
     }
-    AppendUtf8(code, out);
+    AppendUtf8(code, &out);
     return absl::OkStatus();
   }
 
@@ -347,6 +326,15 @@ absl::StatusOr<TomlDocument> ReadToml(std::string_view text) {
     CONSILIUM_RETURN_IF_ERROR(document.Add(line, number));
   }
   return document.Release();
+}
+
+std::string DottedName(const std::vector<std::string>& path) {
+  std::string name;
+  for (size_t i = 0; i < path.size(); ++i) {
+    const bool dot = path[i].find('.') != std::string::npos;
+    CatInto(name, i == 0 ? "" : ".", dot ? Quoted(path[i]) : path[i]);
+  }
+  return name;
 }
 
 }  // namespace consilium
