@@ -125,6 +125,9 @@ struct EnrollResult {
 struct LiveRoundView {
   RoundState state;
   WaitReport wait;
+  // What the store refused last (a full disk, say) and is tried again; empty
+  // when all is well. Part of wait.sentence too.
+  std::string trouble;
   std::map<std::string, UploadHub::Progress> uploads;
 };
 
@@ -303,6 +306,13 @@ class Engine final : public UploadHost {
     std::string public_key;  // raw; empty when not sealed
     std::optional<absl::Time> wake;
     std::shared_ptr<CancelSource> fold_cancel;
+    // An event that could not be stored and that nobody will send again.
+    struct Owed {
+      RoundEvent event;
+      absl::Time again_at;
+    };
+    std::optional<Owed> owed;
+    std::string trouble;
   };
   using EventFn = absl::FunctionRef<absl::StatusOr<RoundEvent>(WriteTx&)>;
   using AlsoFn = absl::FunctionRef<absl::Status(WriteTx&, const Transition&)>;
@@ -346,6 +356,12 @@ class Engine final : public UploadHost {
   absl::StatusOr<LiveRound*> GetLive(int64_t round)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Recover() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // engine_schedule.cc
+  void RunDue(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The store did not take `event`: Poll sends it again, until it does.
+  void Owe(LiveRound& live, RoundEvent event, const absl::Status& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSchedule(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status LoadCurrent(ReadTx& tx);
   absl::Status SignVersion(const VersionRow& row, std::string* signature);

@@ -265,8 +265,14 @@ std::optional<LiveRoundView> Engine::LiveRoundOf(int64_t round) {
     const LiveRound* const live = FindLive(round);
     if (live == nullptr) return std::nullopt;
     view.state = live->state;
+    view.trouble = live->trouble;
   }
   view.wait = WhyWaiting(view.state, deps_.clock->Now());
+  if (!view.trouble.empty()) {
+    view.wait.sentence =
+        Cat(view.trouble, "; trying again every ",
+            FormatDuration(options_.failure_pause), "; ", view.wait.sentence);
+  }
   view.uploads = hub_.ProgressOf(round);
   return view;
 }

@@ -97,22 +97,7 @@ absl::Duration Engine::Poll() {
     MutexLock lock(&mu_);
     if (stopping_) return mono + absl::Seconds(60);
     const absl::Time now = deps_.clock->Now();
-    std::vector<int64_t> due;
-    for (const auto& [id, live] : rounds_) {
-      if (live->wake.has_value() && *live->wake <= now) due.push_back(id);
-    }
-    for (const int64_t id : due) {
-      LiveRound* const live = FindLive(id);
-      if (live == nullptr) continue;
-      live->wake.reset();
-      const absl::Status ticked = Step(*live, Tick{}).status();
-      if (!ticked.ok()) {
-        Log("error", id, "", Cat("tick: ", StdView(ticked.message())));
-        live->wake = now + options_.failure_pause;
-      } else if (!live->wake.has_value()) {
-        live->wake = NextWake(live->state);
-      }
-    }
+    RunDue(now);
     for (auto it = rounds_.begin(); it != rounds_.end();) {
       it = IsTerminal(it->second->state.phase) ? rounds_.erase(it)
                                                : std::next(it);
@@ -121,6 +106,9 @@ absl::Duration Engine::Poll() {
     for (const auto& [id, live] : rounds_) {
       if (live->wake.has_value()) {
         next = std::min(next, mono + (*live->wake - now));
+      }
+      if (live->owed.has_value()) {
+        next = std::min(next, mono + (live->owed->again_at - now));
       }
     }
     if (schedule_.next_at.has_value() && !schedule_.paused) {
@@ -418,7 +406,13 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   row.round_key_state =
       key.has_value() ? RoundKeyState::kLive : RoundKeyState::kNone;
   row.trigger = trigger;
-  CONSILIUM_RETURN_IF_ERROR(
+  auto live = std::make_unique<LiveRound>();
+  CONSILIUM_ASSIGN_OR_RETURN(live->context,
+                             MakeContext(state, *view.base, std::move(key)));
+  live->base = *view.base;
+  live->trigger = trigger;
+  live->public_key = public_key;
+  const absl::Status planned =
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, row).status());
         for (const RoundMember& member : state.members) {
@@ -440,17 +434,21 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         return AppendAudit(tx, NewAudit(now, actor, "round.start",
                                         Cat("round ", state.id), reason))
             .status();
-      }));
-  auto live = std::make_unique<LiveRound>();
+      });
+  if (!planned.ok()) {
+    // What stays is removed by the next start, of this round or of us.
+    deps_.store->round_keys().Destroy(state.id, state.attempt).IgnoreError();
+    return planned;
+  }
+  const int64_t id = state.id;
   live->state = std::move(state);
-  live->base = *view.base;
-  live->trigger = trigger;
-  live->public_key = public_key;
-  CONSILIUM_ASSIGN_OR_RETURN(
-      live->context, MakeContext(live->state, live->base, std::move(key)));
-  const int64_t id = live->state.id;
   LiveRound& placed = *(rounds_[id] = std::move(live));
-  CONSILIUM_RETURN_IF_ERROR(Step(placed, consilium::Start{}).status());
+  const absl::Status opened = Step(placed, consilium::Start{}).status();
+  if (!opened.ok()) {
+    Owe(placed, consilium::Start{}, opened);
+    return Annotate(opened, Cat("round ", id,
+                                " is planned and opens once it can be stored"));
+  }
   return id;
 }
 

@@ -11,6 +11,39 @@
 
 namespace consilium {
 
+void Engine::RunDue(absl::Time now) {
+  std::vector<int64_t> due;
+  for (const auto& [id, live] : rounds_) {
+    if ((live->wake.has_value() && *live->wake <= now) ||
+        (live->owed.has_value() && live->owed->again_at <= now)) {
+      due.push_back(id);
+    }
+  }
+  for (const int64_t id : due) {
+    LiveRound* const live = FindLive(id);
+    if (live == nullptr) continue;
+    const RoundEvent event =
+        live->owed.has_value() ? live->owed->event : RoundEvent(Tick{});
+    live->wake.reset();
+    live->owed.reset();
+    const absl::Status stepped = Step(*live, event).status();
+    if (!stepped.ok()) {
+      Owe(*live, event, stepped);
+    } else if (!live->wake.has_value()) {
+      live->wake = NextWake(live->state);
+    }
+  }
+}
+
+void Engine::Owe(LiveRound& live, RoundEvent event, const absl::Status& why) {
+  live.trouble = Cat(RoundEventName(event),
+                     " could not be stored: ", StdView(why.message()));
+  Log("error", live.state.id, "", live.trouble);
+  live.owed = LiveRound::Owed{std::move(event),
+                              deps_.clock->Now() + options_.failure_pause};
+  Kick();
+}
+
 void Engine::RunSchedule(absl::Time now) {
   if (!started_ || stopping_) return;
   const auto schedule = Schedule::Create(schedule_.kind, schedule_.expression,

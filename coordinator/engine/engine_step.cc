@@ -214,6 +214,7 @@ void Engine::CarryOut(LiveRound& live, const Transition& t) {
   const RoundPhase before = live.state.phase;
   const bool moved = t.state.phase != before;
   live.state = t.state;
+  live.trouble.clear();
   if (moved) {
     Log("info", id, "",
         Cat("round is ", RoundPhaseName(live.state.phase),
@@ -301,6 +302,7 @@ void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
     fold_pool_->Schedule([this, round, run, input, listed] {
       FoldJobFailure failure;
       failure.status = listed;
+      failure.retryable = !absl::IsDataLoss(listed);
       FoldDone(round, run, input, listed, failure);
     });
     return;
@@ -399,8 +401,9 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
     const absl::StatusOr<Transition> t = Step(*live, make_and_note, also);
     stepped = t.status();
     if (!t.ok() || t->answer != Answer::kAccepted) live->candidate = before;
+    // Not stored: the next fold publishes the same bytes again.
+    deps_.store->blobs().Release(fold.digest);
     if (stepped.ok()) {
-      deps_.store->blobs().Release(fold.digest);
       deps_.listener->OnFold(fold.fold_time, fold.elements_read * 4,
                              static_cast<int64_t>(fold.held_groups.size()));
       deps_.listener->OnPublish(fold.publish_time, fold.bytes);
@@ -432,17 +435,12 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
     Log("error", round, "", Cat("fold failed: ", reason));
   }
   if (!stepped.ok()) {
-    // The store refused (disk full, say): Poll tries the round again.
-    Log("error", round, "",
-        Cat("result of the fold could not be stored: ",
-            StdView(stepped.message())));
-    live->wake = deps_.clock->Now() + options_.failure_pause;
-    const absl::Status failed =
-        Step(*live, PublishFailed{run, std::string(stepped.message())})
-            .status();
-    if (!failed.ok()) {
-      Log("error", round, "", std::string(failed.message()));
-    }
+    // No fold runs any more and the round does not know: tell it, now or when
+    // the store takes it.
+    const RoundEvent failed =
+        PublishFailed{run, std::string(stepped.message())};
+    const absl::Status told = Step(*live, failed).status();
+    if (!told.ok()) Owe(*live, failed, told);
   }
 }
 

@@ -26,7 +26,11 @@ absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
   for (size_t i = 0; i < input.members.size(); ++i) {
     const FoldJobInput::Member& member = input.members[i];
     const auto fail = [&](const absl::Status& status) {
-      failure->member = i;
+      // No descriptor, no memory or a disk that does not answer is not the
+      // contribution's fault.
+      failure->retryable =
+          absl::IsResourceExhausted(status) || absl::IsUnavailable(status);
+      if (!failure->retryable) failure->member = i;
       return absl::Status(
           status.code(),
           Cat("contribution ", member.contribution_id, " of ",

@@ -171,8 +171,13 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
                       "; begin again with a new upload id")});
     }
     if (auto session = FindSession(id); session != nullptr) {
-      host_->UploadResumed(caller, manifest.round);
-      return BeginOutcome(Accepted(*session));
+      if (session->health().ok()) {
+        host_->UploadResumed(caller, manifest.round);
+        return BeginOutcome(Accepted(*session));
+      }
+      // A sync failed: what the disk has counts, and is read again.
+      session->Retire();
+      Forget(id);
     }
   }
 
@@ -205,9 +210,8 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
   std::shared_ptr<UploadSession> session;
   if (resume) {
     CONSILIUM_ASSIGN_OR_RETURN(
-        session,
-        UploadSession::Resume(context, caller.peer, manifest, *std::move(space),
-                              store_->spools(), same->spool_path));
+        session, ResumeSession(caller, manifest, context, *std::move(space),
+                               same->spool_path));
     host_->UploadResumed(caller, manifest.round);
   } else {
     auto created = UploadSession::Create(context, caller.peer, manifest,
@@ -268,6 +272,28 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
   }
   listener_->OnUploadsInProgress(uploads);
   return BeginOutcome(Accepted(*session));
+}
+
+absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::ResumeSession(
+    const Caller& caller, const UploadManifest& manifest,
+    std::shared_ptr<const RoundContext> context, SpaceReservation space,
+    const std::string& spool_path) {
+  auto session =
+      UploadSession::Resume(context, caller.peer, manifest, std::move(space),
+                            store_->spools(), spool_path);
+  if (!absl::IsNotFound(session.status()) &&
+      !absl::IsDataLoss(session.status())) {
+    return session;
+  }
+  // The disk lost the spool: the sender has the chunks, and sends them again.
+  CONSILIUM_RETURN_IF_ERROR(store_->spools().Remove(spool_path));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      SpaceReservation again,
+      store_->space().Reserve(
+          SpoolBytesFor(manifest),
+          Cat("upload ", manifest.IdHex(), " of ", caller.name())));
+  return UploadSession::Create(std::move(context), caller.peer, manifest,
+                               std::move(again), store_->spools());
 }
 
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::Attach(
@@ -356,6 +382,16 @@ absl::StatusOr<CommitOutcome> UploadHub::CommitUpload(
             "call BeginUpload to resume it, then commit"));
   }
   absl::StatusOr<UploadResult> result = session->Finish();
+  if (const absl::Status disk = session->health(); !disk.ok()) {
+    // Our disk failed, not the upload.
+    if (absl::IsResourceExhausted(disk)) {
+      return CommitOutcome(Refused{RefusalCode::kNoSpace,
+                                   std::string(disk.message()),
+                                   absl::Seconds(30)});
+    }
+    return Annotate(absl::UnavailableError(disk.message()),
+                    "call BeginUpload to resume");
+  }
   if (absl::IsFailedPrecondition(result.status())) return result.status();
   if (result.ok() && digest != result->payload_digest) {
     result = absl::DataLossError(Cat("CommitUpload names digest ", digest.Hex(),

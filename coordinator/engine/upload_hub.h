@@ -139,6 +139,11 @@ class UploadHub {
   absl::StatusOr<BeginOutcome> BeginLocked(
       const Caller& caller, const UploadManifest& manifest,
       std::shared_ptr<const RoundContext> context);
+  // Of an upload that another connection or process began.
+  absl::StatusOr<std::shared_ptr<UploadSession>> ResumeSession(
+      const Caller& caller, const UploadManifest& manifest,
+      std::shared_ptr<const RoundContext> context, SpaceReservation space,
+      const std::string& spool_path);
 
   Store* const store_;
   UploadHost* const host_;

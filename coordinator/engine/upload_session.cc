@@ -125,6 +125,7 @@ UploadSession::UploadSession(std::shared_ptr<const RoundContext> context,
       space_(std::move(space)) {}
 
 absl::Status UploadSession::Prepare() {
+  MutexLock work(&work_mu_);
   CONSILIUM_ASSIGN_OR_RETURN(
       Coverage coverage,
       Coverage::FromBytes(manifest_.coverage,
@@ -172,6 +173,15 @@ DurableFn UploadSession::MakeDurableFn() {
   };
 }
 
+void UploadSession::Take(std::unique_ptr<SpoolWriter> spool) {
+  spool_path_ = spool->path();
+  MutexLock work(&work_mu_);
+  next_index_ = spool->next_index();
+  durable_.store(spool->durable_records());
+  space_.Use(received_bytes_.load());
+  spool_ = std::move(spool);
+}
+
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
     std::shared_ptr<const RoundContext> context,
     std::shared_ptr<PeerState> peer, UploadManifest manifest,
@@ -190,10 +200,11 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
   header.manifest = m.Encode();
   header.wrapped_key = m.ephemeral_public + m.wrapped_content_key;
   CONSILIUM_ASSIGN_OR_RETURN(
-      session->spool_,
+      std::unique_ptr<SpoolWriter> spool,
       spools.Create(
           SpoolKey{m.round, m.attempt, session->peer_->name, m.IdHex()},
           std::move(header), session->MakeDurableFn()));
+  session->Take(std::move(spool));
   return session;
 }
 
@@ -208,23 +219,22 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
   CONSILIUM_RETURN_IF_ERROR(s.Prepare());
   const BufferPool::Buffer plain = PlainBuffers().Get();
   CONSILIUM_ASSIGN_OR_RETURN(
-      s.spool_, spools.Resume(
-                    path,
-                    [&](uint64_t index, uint32_t,
-                        std::span<const std::byte> body) -> absl::Status {
-                      CONSILIUM_ASSIGN_OR_RETURN(
-                          const std::span<const std::byte> frame,
-                          s.OpenChunk(index, body, plain.bytes()));
-                      // A chunk that fails a check stays: its sender was told
-                      // that it is quarantined, and Finish says so again.
-                      s.Consume(frame).IgnoreError();
-                      s.received_bytes_ += static_cast<int64_t>(body.size());
-                      return absl::OkStatus();
-                    },
-                    s.MakeDurableFn()));
-  s.next_index_ = s.spool_->next_index();
-  s.durable_.store(s.spool_->durable_records());
-  s.space_.Use(s.received_bytes_.load());
+      std::unique_ptr<SpoolWriter> spool,
+      spools.Resume(
+          path,
+          [&](uint64_t index, uint32_t,
+              std::span<const std::byte> body) -> absl::Status {
+            MutexLock work(&s.work_mu_);
+            CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> frame,
+                                       s.OpenChunk(index, body, plain.bytes()));
+            // A chunk that fails a check stays: its sender was told that it is
+            // quarantined, and Finish says so again.
+            s.Consume(frame).IgnoreError();
+            s.received_bytes_ += static_cast<int64_t>(body.size());
+            return absl::OkStatus();
+          },
+          s.MakeDurableFn()));
+  s.Take(std::move(spool));
   return session;
 }
 
@@ -262,6 +272,19 @@ void UploadSession::Break(const absl::Status& status) {
     sink = sink_;
   }
   if (sink != nullptr) sink->OnBroken(status);
+}
+
+absl::Status UploadSession::health() {
+  MutexLock work(&work_mu_);
+  if (spool_ == nullptr) return absl::AbortedError("the session has ended");
+  return spool_->health();
+}
+
+void UploadSession::Retire() {
+  Break(absl::AbortedError("the upload goes on; call BeginUpload to resume"));
+  MutexLock work(&work_mu_);
+  spool_.reset();
+  space_.Release();
 }
 
 void UploadSession::Close(Refused refused) {
@@ -303,6 +326,11 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
   {
     MutexLock lock(&mu_);
     if (closed_.has_value()) return closed_;
+  }
+  MutexLock work(&work_mu_);
+  if (spool_ == nullptr) {
+    return absl::AbortedError(
+        "the upload goes on elsewhere; call BeginUpload to resume");
   }
   if (index < next_index_) return std::nullopt;
   if (index > next_index_ ||
@@ -351,7 +379,9 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
 }
 
 absl::StatusOr<UploadResult> UploadSession::Finish() {
+  MutexLock work(&work_mu_);
   if (result_.has_value()) return *result_;
+  if (spool_ == nullptr) return absl::AbortedError("the session has ended");
   if (!spool_->complete()) {
     return absl::FailedPreconditionError(
         Cat("upload has ", next_index_, " of ", manifest_.chunk_count,

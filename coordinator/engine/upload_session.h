@@ -48,8 +48,8 @@ struct UploadResult {
 };
 
 // Life: Create or Resume -> Attach / Append* / Detach, any number of times ->
-// Finish. Append and Finish are called by one thread at a time; Attach, Detach,
-// Close and the accessors by any.
+// Finish. Thread-safe: when a stream takes over, the last chunk of the one
+// before may still be under way.
 class UploadSession : public std::enable_shared_from_this<UploadSession> {
  public:
   // Both need a manifest that CheckManifest() accepted.
@@ -76,18 +76,25 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   absl::StatusOr<std::optional<Refused>> Append(
       uint64_t index, std::span<const std::byte> data);
 
+  // OK, or why the spool takes nothing more. The upload goes on in another
+  // session, made by Resume after Retire.
+  absl::Status health();
+  // Nothing of this session touches the spool after it; its stream is told.
+  void Retire();
+
   // From now on Append answers with `refused`; an attached stream is told.
   void Close(Refused refused);
 
-  // Errors: FAILED_PRECONDITION when chunks are missing or not yet durable;
-  // DATA_LOSS when the digest is not the declared one; the first failed check.
+  // Errors: FAILED_PRECONDITION when chunks are missing; DATA_LOSS when the
+  // digest is not the declared one; the first failed check. When health() is
+  // not OK the error is not the sender's.
   absl::StatusOr<UploadResult> Finish();
 
   const UploadManifest& manifest() const { return manifest_; }
   const std::string& institution() const { return peer_->name; }
   int64_t institution_id() const { return peer_->institution_id; }
   const RoundContext& context() const { return *context_; }
-  const std::string& spool_path() const { return spool_->path(); }
+  const std::string& spool_path() const { return spool_path_; }
   uint64_t durable_chunks() const { return durable_.load(); }
   int64_t received_bytes() const { return received_bytes_.load(); }
   bool attached() const;
@@ -108,23 +115,29 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
                 SpaceReservation space);
   absl::Status Prepare();
   DurableFn MakeDurableFn();
+  void Take(std::unique_ptr<SpoolWriter> spool);
   // The frame in a chunk, opened into `plain` where it is sealed.
   absl::StatusOr<std::span<const std::byte>> OpenChunk(
       uint64_t index, std::span<const std::byte> data,
-      std::span<std::byte> plain);
-  absl::Status Consume(std::span<const std::byte> frame);
+      std::span<std::byte> plain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mu_);
+  absl::Status Consume(std::span<const std::byte> frame)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(work_mu_);
 
   const std::shared_ptr<const RoundContext> context_;
   const std::shared_ptr<PeerState> peer_;
   const UploadManifest manifest_;
-  SpaceReservation space_;
-  std::unique_ptr<CoveredSpace> covered_;
-  std::unique_ptr<ContributionChecker> checker_;
-  std::unique_ptr<Hasher> hasher_;
-  std::optional<ChunkOpener> opener_;
-  std::unique_ptr<SpoolWriter> spool_;
-  uint64_t next_index_ = 0;
-  std::optional<UploadResult> result_;
+  std::string spool_path_;
+
+  Mutex work_mu_;  // held for the length of one chunk, disk included
+  SpaceReservation space_ ABSL_GUARDED_BY(work_mu_);
+  std::unique_ptr<CoveredSpace> covered_ ABSL_GUARDED_BY(work_mu_);
+  std::unique_ptr<ContributionChecker> checker_ ABSL_GUARDED_BY(work_mu_);
+  std::unique_ptr<Hasher> hasher_ ABSL_GUARDED_BY(work_mu_);
+  std::optional<ChunkOpener> opener_ ABSL_GUARDED_BY(work_mu_);
+  // Null once retired.
+  std::unique_ptr<SpoolWriter> spool_ ABSL_GUARDED_BY(work_mu_);
+  uint64_t next_index_ ABSL_GUARDED_BY(work_mu_) = 0;
+  std::optional<UploadResult> result_ ABSL_GUARDED_BY(work_mu_);
 
   std::atomic<uint64_t> durable_{0};
   std::atomic<int64_t> received_bytes_{0};

@@ -35,6 +35,7 @@ absl::Status SpoolWriter::Append(uint64_t index,
   return state_->Append(index, body, vector);
 }
 absl::Status SpoolWriter::Flush() { return state_->Flush(); }
+absl::Status SpoolWriter::health() const { return state_->Health(); }
 
 uint64_t SpoolWriter::next_index() const {
   MutexLock lock(&state_->mu);

@@ -118,6 +118,10 @@ class SpoolWriter {
   // Makes everything appended so far durable and returns after its DurableFn.
   absl::Status Flush();
 
+  // OK, or why nothing more can be appended. The file is cut back by then, and
+  // may be opened anew by Resume.
+  absl::Status health() const;
+
   uint64_t next_index() const;       // records appended
   uint64_t durable_records() const;  // records that survive a crash
   bool complete() const;             // next_index() == total_chunks

@@ -202,6 +202,12 @@ absl::Status SpoolWriter::State::Flush() {
   return broken;
 }
 
+absl::Status SpoolWriter::State::Health() {
+  MutexLock lock(&mu);
+  while (!broken.ok() && running) changed.Wait(&mu);
+  return broken;
+}
+
 void SpoolWriter::State::Close() {
   MutexLock lock(&mu);
   closed = true;

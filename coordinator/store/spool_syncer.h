@@ -63,6 +63,8 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   absl::Status Append(uint64_t index, std::span<const std::byte> body,
                       uint32_t vector);
   absl::Status Flush();
+  // `broken`, once nobody works on the file.
+  absl::Status Health();
   // Makes all appended records durable and reports. True: more came meanwhile.
   bool SyncOnce();
   void Close();

@@ -63,6 +63,7 @@ absl::Status FaultFileSystem::Begin(bool* takes_effect) {
     dead_ = true;
     return PowerIsOff();
   }
+  if (ops_ == fill_up_at_) capacity_ = Used();
   if (const auto it = fail_at_.find(ops_); it != fail_at_.end()) {
     *takes_effect = false;
     return it->second;
@@ -359,11 +360,22 @@ void FaultFileSystem::FailWithNoSpaceAfter(int64_t bytes) {
   if (bytes >= 0) capacity_ = Used() + bytes;
 }
 
+void FaultFileSystem::FillUpAt(int64_t k) {
+  CONSILIUM_CHECK(k >= 1);
+  MutexLock lock(&mutex_);
+  fill_up_at_ = ops_ + k;
+}
+
+bool FaultFileSystem::crashed() const {
+  MutexLock lock(&mutex_);
+  return dead_;
+}
+
 void FaultFileSystem::Restart() {
   ++life_;
   locks_.clear();
   fail_at_.clear();
-  crash_at_ = 0;
+  crash_at_ = fill_up_at_ = 0;
   dead_ = false;
 }
 

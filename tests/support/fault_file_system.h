@@ -90,6 +90,10 @@ class FaultFileSystem final : public FileSystem {
   // back. A write that does not fit writes what fits. Negative: no limit.
   void FailWithNoSpaceAfter(int64_t bytes);
 
+  // FailWithNoSpaceAfter(0) from the k-th mutating operation from now on,
+  // this one included.
+  void FillUpAt(int64_t k);
+
   // Loss of power and restart: the state that is left, as described above,
   // chosen by `seed`. Files opened before fail with UNAVAILABLE, locks are
   // free, CrashAt and FailAt are forgotten, everything left is durable.
@@ -104,6 +108,9 @@ class FaultFileSystem final : public FileSystem {
   // NOT_FOUND, OUT_OF_RANGE.
   absl::Status Corrupt(const std::string& path, int64_t offset,
                        uint8_t flip = 0x01);
+
+  // CrashAt's operation has come and Crash has not: the power is off.
+  bool crashed() const;
 
   // True when a crash now could lose something.
   bool HasUnsynced() const;
@@ -148,7 +155,8 @@ class FaultFileSystem final : public FileSystem {
   std::vector<NameChange> pending_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> locks_ ABSL_GUARDED_BY(mutex_);
   int64_t ops_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t crash_at_ ABSL_GUARDED_BY(mutex_) = 0;  // value of ops_; 0: never
+  int64_t crash_at_ ABSL_GUARDED_BY(mutex_) = 0;    // value of ops_; 0: never
+  int64_t fill_up_at_ ABSL_GUARDED_BY(mutex_) = 0;  // as crash_at_
   std::map<int64_t, absl::Status> fail_at_ ABSL_GUARDED_BY(mutex_);
   std::optional<int64_t> capacity_ ABSL_GUARDED_BY(mutex_);
   bool dead_ ABSL_GUARDED_BY(mutex_) = false;
