@@ -33,10 +33,16 @@ absl::Status ErrnoStatus(int error, std::string_view operation,
     case EROFS:
       return absl::PermissionDeniedError(text);
     case ENOSPC:
+      return absl::ResourceExhaustedError(
+          Cat(text, "; free space on that volume and try again"));
     case EDQUOT:
-    case EFBIG:
+      return absl::ResourceExhaustedError(
+          Cat(text, "; raise the quota or free space on that volume"));
     case EMFILE:
     case ENFILE:
+      return absl::ResourceExhaustedError(
+          Cat(text, "; raise the limit of open files (ulimit -n)"));
+    case EFBIG:
     case ENOMEM:
       return absl::ResourceExhaustedError(text);
     case EISDIR:

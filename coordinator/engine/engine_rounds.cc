@@ -386,7 +386,7 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         record.wrapped_private_key,
         deps_.storage_key->WrapSecret(AsBytes(purpose), made.secret(),
                                       *deps_.random));
-    // One that a crash left before its row was written.
+    // One that a crash or an error left before its row was written.
     CONSILIUM_RETURN_IF_ERROR(
         deps_.store->round_keys().Destroy(state.id, state.attempt));
     CONSILIUM_RETURN_IF_ERROR(deps_.store->round_keys().Create(record));
@@ -412,7 +412,7 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   live->base = *view.base;
   live->trigger = trigger;
   live->public_key = public_key;
-  const absl::Status planned =
+  CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, row).status());
         for (const RoundMember& member : state.members) {
@@ -434,12 +434,7 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         return AppendAudit(tx, NewAudit(now, actor, "round.start",
                                         Cat("round ", state.id), reason))
             .status();
-      });
-  if (!planned.ok()) {
-    // What stays is removed by the next start, of this round or of us.
-    deps_.store->round_keys().Destroy(state.id, state.attempt).IgnoreError();
-    return planned;
-  }
+      }));
   const int64_t id = state.id;
   live->state = std::move(state);
   LiveRound& placed = *(rounds_[id] = std::move(live));

@@ -214,6 +214,9 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
                                same->spool_path));
     host_->UploadResumed(caller, manifest.round);
   } else {
+    // Of an earlier begin whose row could not be stored.
+    CONSILIUM_RETURN_IF_ERROR(store_->spools().Remove(SpoolDir::PathOf(
+        {manifest.round, manifest.attempt, caller.name(), id})));
     auto created = UploadSession::Create(context, caller.peer, manifest,
                                          *std::move(space), store_->spools());
     if (absl::IsResourceExhausted(created.status())) {
@@ -248,11 +251,12 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
     const std::string superseded = live.has_value() ? live->id : "";
     auto began = host_->UploadBegan(caller, row, superseded);
     const absl::Status* const status = std::get_if<absl::Status>(&began);
-    if (status == nullptr || !status->ok()) {
-      const std::string path = row.spool_path;
+    // The spool stays: a commit that fails in its sync may be there after a
+    // crash. If not, the next begin or the next start removes it.
+    if (status != nullptr && !status->ok()) return *status;
+    if (status == nullptr) {
       session.reset();
-      store_->spools().Remove(path).IgnoreError();
-      if (status != nullptr) return *status;
+      store_->spools().Remove(row.spool_path).IgnoreError();
       return BeginOutcome(std::get<Refused>(std::move(began)));
     }
     if (live.has_value()) {

@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <span>
@@ -16,6 +18,14 @@ namespace {
 
 // Behind sqlite3_vfs::pAppData.
 struct Context {
+  // SQLite's results say too little: a full disk has many.
+  void Note(const absl::Status& status) {
+    if (!status.ok()) {
+      last_error.store(absl::IsResourceExhausted(status) ? ENOSPC : EIO);
+    }
+  }
+
+  std::atomic<int> last_error{0};
   FileSystem* fs = nullptr;
   sqlite3_vfs* parent = nullptr;  // the system's, for time and randomness
   VfsNodes nodes;
@@ -71,21 +81,26 @@ int Write(sqlite3_file* file, const void* data, int bytes,
   const absl::Status status = Of(file).file->WriteAt(
       offset, std::span(static_cast<const std::byte*>(data),
                         static_cast<size_t>(bytes)));
+  Of(file).context->Note(status);
   if (status.ok()) return SQLITE_OK;
   return absl::IsResourceExhausted(status) ? SQLITE_FULL : SQLITE_IOERR_WRITE;
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
-  return Of(file).file->Truncate(size).ok() ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
+  const absl::Status status = Of(file).file->Truncate(size);
+  Of(file).context->Note(status);
+  return status.ok() ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
 
 int Sync(sqlite3_file* file, int) {
   OpenFile& open = Of(file);
-  if (!open.file->Sync().ok()) return SQLITE_IOERR_FSYNC;
+  absl::Status status = open.file->Sync();
+  open.context->Note(status);
+  if (!status.ok()) return SQLITE_IOERR_FSYNC;
   if (open.sync_folder) {
-    if (!open.context->fs->SyncDir(DirName(open.path)).ok()) {
-      return SQLITE_IOERR_DIR_FSYNC;
-    }
+    status = open.context->fs->SyncDir(DirName(open.path));
+    open.context->Note(status);
+    if (!status.ok()) return SQLITE_IOERR_DIR_FSYNC;
     open.sync_folder = false;
   }
   return SQLITE_OK;
@@ -167,6 +182,7 @@ int Open(sqlite3_vfs* vfs, const char* name, sqlite3_file* file, int flags,
       name, {.write = (flags & SQLITE_OPEN_READWRITE) != 0,
              .create = create,
              .exclusive = create && (flags & SQLITE_OPEN_EXCLUSIVE) != 0});
+  context.Note(opened.status());
   if (!opened.ok()) return SQLITE_CANTOPEN;
   auto open = std::make_unique<OpenFile>();
   open->context = &context;
@@ -226,7 +242,9 @@ int CurrentTimeInt64(sqlite3_vfs* vfs, sqlite3_int64* out) {
   sqlite3_vfs* parent = Of(vfs).parent;
   return parent->xCurrentTimeInt64(parent, out);
 }
-int GetLastError(sqlite3_vfs*, int, char*) { return 0; }
+int GetLastError(sqlite3_vfs* vfs, int, char*) {
+  return Of(vfs).last_error.load();
+}
 
 }  // namespace
 

@@ -235,12 +235,22 @@ absl::Status Store::ReleaseRound(int64_t round, RetentionReport& report) {
         "WHERE round = ? AND spool_path IS NOT NULL",
         round);
   }));
-  for (const std::string& path : spools) {
+  MutexLock lock(&doomed_mu_);
+  doomed_.insert(doomed_.end(), spools.begin(), spools.end());
+  return absl::OkStatus();
+}
+
+absl::Status Store::RemoveDoomedSpools(RetentionReport& report) {
+  MutexLock lock(&doomed_mu_);
+  if (doomed_.empty()) return absl::OkStatus();
+  while (!doomed_.empty()) {
+    const std::string& path = doomed_.back();
     const absl::StatusOr<FileInfo> info =
         options_.fs->Stat(JoinPath(options_.data_dir, path));
-    if (info.ok()) report.bytes_freed += info->size;
     CONSILIUM_RETURN_IF_ERROR(spools_.Remove(path));
+    if (info.ok()) report.bytes_freed += info->size;
     ++report.spools_removed;
+    doomed_.pop_back();
   }
   return spools_.RemoveEmptyFolders();
 }
@@ -264,6 +274,8 @@ absl::StatusOr<RetentionReport> Store::ApplyRetention(
   for (const int64_t round : rounds) {
     CONSILIUM_RETURN_IF_ERROR(ReleaseRound(round, report));
   }
+  // Also those that an error left the last time; no row names them any more.
+  CONSILIUM_RETURN_IF_ERROR(RemoveDoomedSpools(report));
   CONSILIUM_RETURN_IF_ERROR(history_->Write([&](WriteTx& tx) -> absl::Status {
     CONSILIUM_ASSIGN_OR_RETURN(report.versions_pruned,
                                PruneVersions(tx, policy.keep_versions, now));

@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include <cerrno>
 #include <cmath>
 #include <limits>
 
@@ -26,7 +27,6 @@ absl::StatusCode CodeOf(int code) {
     case SQLITE_MISMATCH:
     case SQLITE_TOOBIG:
       return absl::StatusCode::kInvalidArgument;
-    case SQLITE_FULL:
     case SQLITE_NOMEM:
       return absl::StatusCode::kResourceExhausted;
     case SQLITE_CORRUPT:
@@ -49,10 +49,27 @@ absl::StatusCode CodeOf(int code) {
   }
 }
 
+// A log or its index that cannot be made or grown for want of space comes as
+// another error than a page that does not fit.
+bool IsFull(sqlite3* db, int code) {
+  if ((code & 0xff) == SQLITE_FULL) return true;
+  if (db == nullptr ||
+      ((code & 0xff) != SQLITE_CANTOPEN && (code & 0xff) != SQLITE_IOERR)) {
+    return false;
+  }
+  int error = sqlite3_system_errno(db);
+  // Which a failed COMMIT does not set.
+  sqlite3_vfs* vfs = nullptr;
+  if (sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs) ==
+          SQLITE_OK &&
+      vfs != nullptr && vfs->xGetLastError != nullptr) {
+    error = vfs->xGetLastError(vfs, 0, nullptr);
+  }
+  return error == ENOSPC || error == EDQUOT;
+}
+
 std::string_view Advice(int code) {
   switch (code & 0xff) {
-    case SQLITE_FULL:
-      return "; free space on that volume and try again";
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return "; run `consilium db check` and restore a backup";
@@ -251,9 +268,12 @@ absl::Status Connection::Error(int code) const {
   std::string_view text = db_ != nullptr ? sqlite3_errmsg(db_) : "";
   const std::string_view generic = sqlite3_errstr(code);
   if (text.empty() || text == "not an error") text = generic;
+  const bool full = IsFull(db_, code);
   return absl::Status(
-      CodeOf(code), AbslView(Cat(path_, ": ", text, " (SQLite code ", code, ")",
-                                 Advice(code))));
+      full ? absl::StatusCode::kResourceExhausted : CodeOf(code),
+      AbslView(Cat(
+          path_, ": ", text, " (SQLite code ", code, ")",
+          full ? "; free space on that volume and try again" : Advice(code))));
 }
 
 absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {

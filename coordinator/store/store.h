@@ -7,10 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
 #include "consilium/base/spare_files.h"
 #include "coordinator/store/blob_store.h"
 #include "coordinator/store/history_store.h"
@@ -113,8 +115,12 @@ class Store {
   absl::Status ReconcileKeys(RecoveryReport& report);
   absl::Status SortLiveContributions(RecoveryReport& report);
   absl::Status ReleaseRound(int64_t round, RetentionReport& report);
+  absl::Status RemoveDoomedSpools(RetentionReport& report);
 
   StoreOptions options_;
+  // Spools that retention took from their rows and still has to remove.
+  Mutex doomed_mu_;
+  std::vector<std::string> doomed_ ABSL_GUARDED_BY(doomed_mu_);
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<HistoryStore> history_;
   std::unique_ptr<SpoolSyncer> syncer_;

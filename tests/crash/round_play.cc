@@ -170,11 +170,13 @@ absl::Status RoundPlay::Retain(EngineWorld& world) {
   world.engine().Poll();
   CONSILIUM_ASSIGN_OR_RETURN(const std::optional<RoundRow> row,
                              RowOf(world, round_));
-  if (row->round_key_state == RoundKeyState::kDestroyed) {
-    EXPECT_FALSE(world.store().round_keys().Exists(round_, 1));
-    return absl::OkStatus();
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> spools,
+                             world.store().spools().List());
+  if (row->round_key_state != RoundKeyState::kDestroyed || !spools.empty()) {
+    return absl::UnavailableError(world.LastError());
   }
-  return absl::UnavailableError(world.LastError());
+  EXPECT_FALSE(world.store().round_keys().Exists(round_, 1));
+  return absl::OkStatus();
 }
 
 void RoundPlay::ExpectContributions(ReadTx& tx) {

@@ -379,6 +379,13 @@ void FaultFileSystem::Restart() {
   dead_ = false;
 }
 
+void FaultFileSystem::CancelFaults() {
+  MutexLock lock(&mutex_);
+  fail_at_.clear();
+  crash_at_ = fill_up_at_ = 0;
+  capacity_.reset();
+}
+
 void FaultFileSystem::LosePower(Dice& dice) {
   using Fate = Dice::Fate;
   const std::vector<Fate> changes = dice.Fates(pending_.size());

@@ -94,9 +94,13 @@ class FaultFileSystem final : public FileSystem {
   // this one included.
   void FillUpAt(int64_t k);
 
+  // Forgets CrashAt, FailAt and FillUpAt that have not come yet, and gives all
+  // space back.
+  void CancelFaults();
+
   // Loss of power and restart: the state that is left, as described above,
   // chosen by `seed`. Files opened before fail with UNAVAILABLE, locks are
-  // free, CrashAt and FailAt are forgotten, everything left is durable.
+  // free, planned faults are forgotten, everything left is durable.
   void Crash(uint64_t seed);
   void CrashKeepingNothingUnsynced();
 
