@@ -8,6 +8,7 @@
 #include "consilium/base/strings.h"
 #include "consilium/base/threads.h"
 #include "consilium/secure/ca.h"
+#include "consilium/secure/certificate.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/grpc/credentials.h"
@@ -87,11 +88,12 @@ LogLevel LevelOf(std::string_view word) {
 
 class Server final : public CoordinatorServer {
  public:
-  Server(const CoordinatorConfig& config, Logger* logger, FileSystem* fs)
+  Server(const CoordinatorConfig& config, Logger* logger, FileSystem* fs,
+         Clock* clock)
       : config_(config),
         logger_(logger),
         fs_(fs),
-        clock_(SystemClock(), absl::InfinitePast()),
+        clock_(clock, absl::InfinitePast()),
         authenticator_(config.federation.name),
         ingest_(static_cast<size_t>(config.workers.ingest_threads)),
         rpc_(kRpcThreads) {}
@@ -131,6 +133,10 @@ class Server final : public CoordinatorServer {
     CONSILIUM_RETURN_IF_ERROR(engine_->Start());
     CONSILIUM_RETURN_IF_ERROR(StartListeners());
     metrics_->OnCertificateExpiry("server", identity_->leaf().not_after);
+    const auto issuing = ParseCertificate(ca_->issuing_pem());
+    if (issuing.ok()) {
+      metrics_->OnCertificateExpiry("issuing-ca", issuing->not_after);
+    }
     if (!config_.sealing) {
       logger_->Warn({},
                     "sealing.mode is \"off\": uploads lie on this disk "
@@ -303,8 +309,9 @@ class Server final : public CoordinatorServer {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
-    const CoordinatorConfig& config, Logger* logger, FileSystem* fs) {
-  auto server = std::make_unique<Server>(config, logger, fs);
+    const CoordinatorConfig& config, Logger* logger, FileSystem* fs,
+    Clock* clock) {
+  auto server = std::make_unique<Server>(config, logger, fs, clock);
   CONSILIUM_RETURN_IF_ERROR(server->Run());
   return std::unique_ptr<CoordinatorServer>(std::move(server));
 }

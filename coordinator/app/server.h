@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "consilium/base/clock.h"
 #include "consilium/base/file.h"
 #include "coordinator/app/config.h"
 #include "coordinator/app/logging.h"
@@ -20,11 +21,12 @@ namespace consilium {
 class CoordinatorServer {
  public:
   // Takes the store's lock, recovers, listens. A port of 0 in a listen address
-  // picks a free one. Errors: those of configuration, keys, store; UNAVAILABLE
-  // when an address cannot be listened on (names it).
+  // picks a free one. `fs` and `clock` outlive the server. Errors: those of
+  // configuration, keys, store; UNAVAILABLE when an address cannot be listened
+  // on (names it).
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(
       const CoordinatorConfig& config, Logger* logger,
-      FileSystem* fs = PosixFileSystem());
+      FileSystem* fs = PosixFileSystem(), Clock* clock = SystemClock());
   // Ends calls, stops folding, leaves rounds open. Idempotent.
   virtual void Stop() = 0;
   virtual ~CoordinatorServer() = default;

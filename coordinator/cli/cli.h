@@ -19,6 +19,7 @@
 #include "consilium/base/clock.h"
 #include "consilium/base/file.h"
 #include "consilium/base/random.h"
+#include "consilium/base/retry.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/proxy.h"
@@ -51,6 +52,7 @@ struct CliEnvironment {
   int width = 80;
   FileSystem* fs = nullptr;
   Clock* clock = nullptr;
+  Sleeper* sleeper = nullptr;
   RandomSource* random = nullptr;
   absl::TimeZone zone = absl::UTCTimeZone();
   Environment variables;
@@ -158,7 +160,8 @@ void AddCertificateCommands(CommandGroup root, Cli& cli);
 void AddDatabaseCommands(CommandGroup root, Cli& cli);
 void AddAuditCommands(CommandGroup root, Cli& cli);
 
-// round_watch.cc. round 0: the live round, or the next one.
+// round_watch.cc. round 0: the live round, or the next one. A connection that
+// is lost is made again, for as long as --timeout says.
 absl::Status WatchRound(Cli& cli, uint64_t round, bool follow);
 // version_transfer.cc
 absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,

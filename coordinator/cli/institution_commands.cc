@@ -19,11 +19,15 @@ std::string Labels(const v1::InstitutionInfo& info) {
   return out;
 }
 
+std::string StateText(const v1::InstitutionInfo& info) {
+  return Cat(info.state(), info.role() == "auditor" ? " (auditor)" : "");
+}
+
 void PrintInstitution(std::ostream& out, const Style& style,
                       const v1::InstitutionInfo& info) {
   Fields()
       .Add("name", info.name())
-      .State("state", info.state())
+      .State("state", StateText(info))
       .Add("connected", info.connected() ? "yes" : "no")
       .Add("last seen", style.When(info.last_seen_at()))
       .Add("contributions", Cat(info.contributions()))
@@ -58,7 +62,7 @@ absl::Status List(Cli& cli) {
                  {"CONTRIBUTIONS", Align::kRight},
                  {"CERTIFICATE ENDS"}});
     for (const v1::InstitutionInfo& i : response.institutions()) {
-      table.Row({i.name(), i.state(), i.connected() ? "yes" : "no",
+      table.Row({i.name(), StateText(i), i.connected() ? "yes" : "no",
                  style.When(i.last_seen_at()), Cat(i.contributions()),
                  style.When(i.certificate_not_after())});
     }

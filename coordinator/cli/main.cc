@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "consilium/base/retry.h"
 #include "consilium/secure/random.h"
 #include "consilium/secure/tls13.h"
 #include "coordinator/cli/cli.h"
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
   }
   environment.fs = consilium::PosixFileSystem();
   environment.clock = consilium::SystemClock();
+  environment.sleeper = consilium::SystemSleeper();
   environment.random = consilium::SystemRandom();
   environment.zone = absl::LocalTimeZone();
   environment.variables = consilium::ProcessEnvironment();

@@ -1,6 +1,7 @@
 #include "coordinator/cli/remote_admin.h"
 
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "consilium/base/strings.h"
@@ -40,7 +41,14 @@ class RemoteAdmin final : public AdminApi {
       const v1::WatchRoundRequest& request,
       absl::FunctionRef<bool(const v1::RoundInfo&)> on_change) override {
     grpc::ClientContext context;
-    SetDeadline(/*is_long=*/true, context);
+    // One limit for all streams of a watch that is begun again.
+    if (timeout_seconds_ > 0) {
+      if (!watch_until_.has_value()) {
+        watch_until_ = std::chrono::system_clock::now() +
+                       std::chrono::seconds(timeout_seconds_);
+      }
+      context.set_deadline(*watch_until_);
+    }
     const auto stream = stub_->WatchRound(&context, request);
     v1::RoundInfo info;
     while (stream->Read(&info)) {
@@ -122,6 +130,7 @@ class RemoteAdmin final : public AdminApi {
 
   const std::string address_;
   const uint64_t timeout_seconds_;
+  std::optional<std::chrono::system_clock::time_point> watch_until_;
   const std::unique_ptr<v1::AdminService::Stub> stub_;
 };
 

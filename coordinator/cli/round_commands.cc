@@ -225,7 +225,7 @@ absl::Status CloseNow(Cli& cli, uint64_t round,
         Cat("take no more contributions to round ", info.round(), ", which is ",
             info.phase()),
         Cat("fold what is there: ", Contributed(info),
-            "; below the quorum the round fails")};
+            "; below the quorum this is refused")};
     for (const v1::MemberInfo& m : info.members()) {
       if (m.state() == "training" || m.state() == "uploading") {
         would.push_back(

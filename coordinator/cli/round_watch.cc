@@ -1,6 +1,7 @@
 // round watch: redrawn on a terminal, a line for each change elsewhere, JSON
 // lines with --json.
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -15,6 +16,8 @@ namespace {
 constexpr int kBarWidth = 20;
 constexpr double kProgressStep = 0.1;  // that makes a line of its own
 constexpr size_t kMaxText = 400;
+constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
+constexpr absl::Duration kLongestPause = absl::Seconds(5);
 
 std::string Bar(double fraction) {
   if (fraction < 0) return "";
@@ -50,6 +53,22 @@ class Watcher {
       Redraw(round);
     } else {
       PrintChanges(round);
+    }
+    cli_.out().flush();
+  }
+
+  void Lost(const absl::Status& status) {
+    const std::string why = CleanText(StdView(status.message()), kMaxText);
+    if (cli_.json()) {
+      cli_.out() << JsonObject()
+                        .Text("event", "reconnecting")
+                        .Bool("terminal", false)
+                        .Text("reason", why)
+                        .ToString()
+                 << "\n";
+    } else {
+      Line({}) << "connection lost, trying again: " << why << "\n";
+      drawn_ = 0;  // what was drawn stays above this line
     }
     cli_.out().flush();
   }
@@ -151,6 +170,34 @@ class Watcher {
   v1::RoundInfo before_;
 };
 
+// A coordinator that restarts, or a network that breaks, is no end: the next
+// stream begins with a snapshot. An error before the first one is.
+absl::Status Follow(Cli& cli, AdminApi& api,
+                    const v1::WatchRoundRequest& request, Watcher& watcher,
+                    absl::FunctionRef<bool(const v1::RoundInfo&)> on_change) {
+  bool connected_once = false;
+  bool told = false;
+  absl::Duration pause = kFirstPause;
+  for (;;) {
+    bool enough = false;
+    const absl::Status status =
+        api.WatchRound(request, [&](const v1::RoundInfo& info) {
+          connected_once = true;
+          told = false;
+          pause = kFirstPause;
+          enough = !on_change(info);
+          return !enough;
+        });
+    if (enough || !connected_once || !absl::IsUnavailable(status)) {
+      return status;
+    }
+    if (!told) watcher.Lost(status);
+    told = true;
+    CONSILIUM_RETURN_IF_ERROR(cli.env().sleeper->Sleep(pause, {}));
+    pause = std::min(pause * 2, kLongestPause);
+  }
+}
+
 }  // namespace
 
 absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
@@ -160,7 +207,7 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
   Watcher watcher(cli);
   v1::WatchRoundRequest request;
   if (follow) {
-    return api.WatchRound(request, [&](const v1::RoundInfo& info) {
+    return Follow(cli, api, request, watcher, [&](const v1::RoundInfo& info) {
       watcher.Changed(info, /*last=*/false);
       return true;
     });
@@ -168,7 +215,7 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
   if (round == 0) {
     // The live round; without one, the next that begins.
     CONSILIUM_RETURN_IF_ERROR(
-        api.WatchRound(request, [&](const v1::RoundInfo& info) {
+        Follow(cli, api, request, watcher, [&](const v1::RoundInfo& info) {
           if (info.round() > 0 && !info.terminal()) {
             round = info.round();
             return false;
@@ -186,7 +233,7 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
   request.set_round(round);
   std::string ended;
   CONSILIUM_RETURN_IF_ERROR(
-      api.WatchRound(request, [&](const v1::RoundInfo& info) {
+      Follow(cli, api, request, watcher, [&](const v1::RoundInfo& info) {
         watcher.Changed(info, info.terminal());
         if (info.terminal()) ended = info.phase();
         return !info.terminal();

@@ -276,9 +276,12 @@ class Engine final : public UploadHost {
   std::optional<LiveRoundView> LiveRoundOf(int64_t round);
   std::vector<int64_t> LiveRounds();
 
-  // Called after every change of any round, with its number; must not block.
+  // Called after every change of any round, with its number (0: not of one in
+  // particular), as uploads go on, and once when the engine stops; must not
+  // block.
   uint64_t Subscribe(std::function<void(int64_t round)> callback);
   void Unsubscribe(uint64_t id);
+  bool stopping() const { return stopping_seen_.load(); }
 
   // --- UploadHost -----------------------------------------------------------
   std::variant<std::shared_ptr<const RoundContext>, Refused> AdmitUpload(
@@ -363,10 +366,23 @@ class Engine final : public UploadHost {
   void Owe(LiveRound& live, RoundEvent event, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSchedule(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StoreNextFire(std::optional<absl::Time> next_at)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status LoadCurrent(ReadTx& tx);
+  // engine_lineage.cc: takes the version that the store serves, and ends the
+  // rounds that stand on one which does not lead to it.
+  void ServeStoredVersion(const std::string& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status SignVersion(const VersionRow& row, std::string* signature);
   Work WorkLocked(const PeerState& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Why a round that is not live takes nothing from an institution.
+  Refused NotLive(int64_t round);
+
+  // engine_watch.cc
+  void TellWatchers(int64_t round);
+  bool UploadsMoved(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status ShowStored();
   void Loop();
   void UpdateGauges();
   void Kick();
@@ -386,11 +402,16 @@ class Engine final : public UploadHost {
   std::map<int64_t, std::unique_ptr<LiveRound>> rounds_ ABSL_GUARDED_BY(mu_);
   std::optional<VersionRow> current_ ABSL_GUARDED_BY(mu_);
   ScheduleRow schedule_ ABSL_GUARDED_BY(mu_);
+  bool round_failed_ ABSL_GUARDED_BY(mu_) = false;  // the last one to end
+  int64_t newest_round_ ABSL_GUARDED_BY(mu_) = 0;
   Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
   absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_gauges_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  absl::Duration next_progress_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  int64_t seen_upload_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::atomic<bool> stopping_seen_{false};  // stopping_, for those without mu_
   CondVar kick_;
   bool kicked_ ABSL_GUARDED_BY(mu_) = false;
 

@@ -1,7 +1,9 @@
 // What operators do. Each change and its audit entry are one transaction.
 
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
@@ -56,6 +58,17 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
                 Cat(name,
                     " was revoked, which is final; invite it under "
                     "another name"));
+          }
+          // One name, one role: what it did stays attributable.
+          const PeerRole other = role == PeerRole::kAuditor
+                                     ? PeerRole::kInstitution
+                                     : PeerRole::kAuditor;
+          CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> enrolled,
+                                     ListEnrolledAs(tx, PeerRoleName(other)));
+          if (std::binary_search(enrolled.begin(), enrolled.end(), row.id)) {
+            return absl::FailedPreconditionError(Cat(
+                name, " has enrolled as ", PeerRoleName(other), "; invite the ",
+                PeerRoleName(role), " under another name"));
           }
           CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
         } else {
@@ -143,7 +156,10 @@ absl::Status Engine::SetInstitution(const std::string& actor,
       }
     }
   }
-  if (state == InstitutionState::kRevoked) board_.WakeAll(name);
+  if (state == InstitutionState::kRevoked) {
+    board_.WakeAll(name);
+    deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
+  }
   Log("info", 0, name, Cat(action, reason.empty() ? "" : ": ", reason));
   AfterChange(0);
   return absl::OkStatus();
@@ -284,18 +300,6 @@ std::vector<int64_t> Engine::LiveRounds() {
     if (!IsTerminal(live->state.phase)) ids.push_back(id);
   }
   return ids;
-}
-
-uint64_t Engine::Subscribe(std::function<void(int64_t)> callback) {
-  MutexLock lock(&watch_mu_);
-  const uint64_t id = next_watch_++;
-  watchers_[id] = std::move(callback);
-  return id;
-}
-
-void Engine::Unsubscribe(uint64_t id) {
-  MutexLock lock(&watch_mu_);
-  watchers_.erase(id);
 }
 
 }  // namespace consilium

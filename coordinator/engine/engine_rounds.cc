@@ -54,12 +54,14 @@ void Engine::Stop() {
     MutexLock lock(&mu_);
     if (stopping_) return;
     stopping_ = true;
+    stopping_seen_.store(true);
     kicked_ = true;
     for (auto& [id, live] : rounds_) {
       if (live->fold_cancel) live->fold_cancel->Cancel("shutting down");
     }
     kick_.SignalAll();
   }
+  TellWatchers(0);
   board_.CloseAll();
   hub_.CloseAll(Refused{RefusalCode::kBusy,
                         "the coordinator is shutting down; resume later",
@@ -93,6 +95,7 @@ absl::Duration Engine::Poll() {
   absl::Duration next = std::min(board_.Expire(mono), hub_.ExpireIdle(mono));
   bool retain = false;
   bool gauges = false;
+  bool moved = false;
   {
     MutexLock lock(&mu_);
     if (stopping_) return mono + absl::Seconds(60);
@@ -111,9 +114,12 @@ absl::Duration Engine::Poll() {
         next = std::min(next, mono + (live->owed->again_at - now));
       }
     }
-    if (schedule_.next_at.has_value() && !schedule_.paused) {
+    // One that is overdue waits for a round's end, which kicks.
+    if (schedule_.next_at.value_or(now) > now && !schedule_.paused) {
       next = std::min(next, mono + (*schedule_.next_at - now));
     }
+    moved = UploadsMoved(mono);
+    if (hub_.active()) next = std::min(next, next_progress_);
     if (mono >= next_gauges_) {
       next_gauges_ = mono + absl::Seconds(5);
       gauges = true;
@@ -132,16 +138,9 @@ absl::Duration Engine::Poll() {
     }
   }
   if (gauges) UpdateGauges();
+  if (moved) TellWatchers(0);
   // Never spin, whatever is overdue.
   return std::max(next, mono + absl::Milliseconds(1));
-}
-
-void Engine::UpdateGauges() {
-  int64_t connected = 0;
-  for (const auto& peer : peers_.All()) connected += Connected(*peer) ? 1 : 0;
-  deps_.listener->OnConnectedInstitutions(connected);
-  deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
-                               deps_.store->space().reserved_bytes());
 }
 
 Engine::LiveRound* Engine::FindLive(int64_t round) {
@@ -241,11 +240,14 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
     const Settings& overrides, const std::vector<std::string>& cohort) {
   RoundPlanView plan;
   std::vector<InstitutionRow> institutions;
+  std::vector<int64_t> auditors;
   std::map<int64_t, int64_t> last_invited;
   FederationPolicy policy;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(institutions, ListInstitutions(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(
+            auditors, ListEnrolledAs(tx, PeerRoleName(PeerRole::kAuditor)));
         CONSILIUM_ASSIGN_OR_RETURN(const std::optional<RoundRow> latest,
                                    FindLatestRound(tx));
         plan.round = latest.has_value() ? latest->id + 1 : 1;
@@ -288,6 +290,10 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
       plan.left_out.push_back(Cat(row.name, ": ", StateWord(row.state)));
       continue;
     }
+    if (std::binary_search(auditors.begin(), auditors.end(), row.id)) {
+      plan.left_out.push_back(Cat(row.name, ": an auditor, who only reads"));
+      continue;
+    }
     const auto last = last_invited.find(row.id);
     candidates.push_back(
         {row.name, last == last_invited.end() ? 0 : last->second});
@@ -317,6 +323,15 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
         Cat("the quorum is ", plan.config.quorum, ", only ", plan.cohort.size(),
             " institutions can take part; invite more or "
             "lower it with `consilium federation set quorum=N`"));
+  }
+  const EvaluationConfig& evaluation = plan.config.evaluation;
+  if (evaluation.enabled &&
+      static_cast<int64_t>(plan.cohort.size()) < evaluation.quorum) {
+    plan.problems.push_back(Cat(
+        "the evaluation quorum is ", evaluation.quorum, ", only ",
+        plan.cohort.size(),
+        " institutions can take part; invite more or lower it with `consilium "
+        "federation set evaluation.quorum=N`"));
   }
   return plan;
 }
@@ -438,6 +453,7 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   const int64_t id = state.id;
   live->state = std::move(state);
   LiveRound& placed = *(rounds_[id] = std::move(live));
+  newest_round_ = id;
   const absl::Status opened = Step(placed, consilium::Start{}).status();
   if (!opened.ok()) {
     Owe(placed, consilium::Start{}, opened);
@@ -445,53 +461,6 @@ absl::StatusOr<int64_t> Engine::StartLocked(
                                 " is planned and opens once it can be stored"));
   }
   return id;
-}
-
-absl::Status Engine::LoadCurrent(ReadTx& tx) {
-  CONSILIUM_ASSIGN_OR_RETURN(const std::optional<FederationRow> federation,
-                             FindFederation(tx));
-  if (!federation.has_value()) {
-    return absl::FailedPreconditionError(
-        "the store has no federation; run `consilium init`");
-  }
-  if (federation->name != options_.federation) {
-    return absl::FailedPreconditionError(
-        Cat("the store is that of federation ", Quoted(federation->name),
-            ", the configuration says federation.name = ",
-            Quoted(options_.federation)));
-  }
-  if (!federation->current_version.has_value()) return absl::OkStatus();
-  CONSILIUM_ASSIGN_OR_RETURN(VersionRow current,
-                             GetVersion(tx, *federation->current_version));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::unique_ptr<File> blob,
-      deps_.store->blobs().Open(federation->layout_digest,
-                                federation->layout_bytes));
-  if (federation->layout_bytes > options_.layout.max_text_bytes) {
-    return absl::ResourceExhaustedError(Cat("the layout has ",
-                                            federation->layout_bytes,
-                                            " bytes, the limit "
-                                            "is ",
-                                            options_.layout.max_text_bytes));
-  }
-  auto loaded = std::make_shared<FederationLayout>();
-  loaded->text.resize(static_cast<size_t>(federation->layout_bytes));
-  CONSILIUM_RETURN_IF_ERROR(
-      ReadExactlyAt(blob.get(), 0,
-                    std::as_writable_bytes(
-                        std::span(loaded->text.data(), loaded->text.size()))));
-  loaded->id = Sha256(loaded->text);
-  if (loaded->id != federation->layout_digest) {
-    return absl::DataLossError(Cat("layout blob ",
-                                   federation->layout_digest.Hex(),
-                                   " is damaged; restore it from a backup"));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(loaded->layout,
-                             Layout::Parse(loaded->text, options_.layout));
-  layout_.store(std::move(loaded));
-  MutexLock lock(&mu_);
-  current_ = std::move(current);
-  return absl::OkStatus();
 }
 
 absl::Status Engine::Recover() {
@@ -507,6 +476,7 @@ absl::Status Engine::Recover() {
     }
   }
   CONSILIUM_RETURN_IF_ERROR(peers_.Load(deps_.store->history(), now));
+  CONSILIUM_RETURN_IF_ERROR(ShowStored());
   std::vector<RoundRow> open;
   std::map<int64_t, VersionRow> versions;
   ScheduleRow schedule;
@@ -572,6 +542,8 @@ absl::Status Engine::Recover() {
     Log("info", id, "",
         Cat("resumed in phase ", RoundPhaseName(placed.state.phase)));
   }
+  // A crash may have come between a rollback and the rounds that it ends.
+  ServeStoredVersion("another version was chosen before the restart");
   return absl::OkStatus();
 }
 

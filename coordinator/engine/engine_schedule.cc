@@ -60,6 +60,11 @@ void Engine::RunSchedule(absl::Time now) {
   }
   // A fire that meets a running round waits for its end.
   if (!free) return;
+  const bool failed = std::exchange(round_failed_, false);
+  if (failed && schedule->kind() == ScheduleKind::kContinuous) {
+    StoreNextFire(now + options_.failure_pause);
+    return;
+  }
   const ScheduleStep step =
       StepSchedule(*schedule, schedule_.updated_at, schedule_.paused,
                    schedule_.next_at, now);
@@ -76,7 +81,10 @@ void Engine::RunSchedule(absl::Time now) {
       }
     }
   }
-  if (next_at == schedule_.next_at) return;
+  if (next_at != schedule_.next_at) StoreNextFire(next_at);
+}
+
+void Engine::StoreNextFire(std::optional<absl::Time> next_at) {
   schedule_.next_at = next_at;
   const ScheduleRow row = schedule_;
   const absl::Status stored = deps_.store->history().Write(

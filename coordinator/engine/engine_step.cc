@@ -9,6 +9,7 @@
 #include "consilium/base/strings.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/group_report.h"
+#include "coordinator/engine/lineage.h"
 #include "coordinator/round/round_json.h"
 #include "coordinator/store/tables.h"
 
@@ -108,9 +109,8 @@ absl::Status StoreEffect(WriteTx& tx, const RoundState& state,
                                    e.reason, now);
           },
           [&](const RollBack& e) -> absl::Status {
-            CONSILIUM_RETURN_IF_ERROR(SetVersionState(
-                tx, e.candidate, VersionState::kRolledBack, e.reason, now));
-            return SetCurrentVersion(tx, state.base_version);
+            return RollBackCandidate(tx, e.candidate, state.base_version,
+                                     e.reason, now);
           },
           [&](const Abandon& e) -> absl::Status {
             if (!e.candidate.has_value()) return absl::OkStatus();
@@ -144,12 +144,28 @@ absl::Status ExpireUploads(WriteTx& tx, const RoundState& state) {
   query.state = ContributionState::kUploading;
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<ContributionRow> rows,
                              ListContributions(tx, query));
+  const std::string why =
+      IsTerminal(state.phase)
+          ? Cat("round ", state.id,
+                " was over before the upload was "
+                "committed: ",
+                RoundPhaseName(state.phase), state.reason.empty() ? "" : ", ",
+                state.reason)
+          : Cat("round ", state.id, " closed before the upload was committed");
   for (const ContributionRow& row : rows) {
-    CONSILIUM_RETURN_IF_ERROR(SetContributionState(
-        tx, row.id, ContributionState::kExpired,
-        Cat("round ", state.id, " closed before the upload was committed")));
+    CONSILIUM_RETURN_IF_ERROR(
+        SetContributionState(tx, row.id, ContributionState::kExpired, why));
   }
   return absl::OkStatus();
+}
+
+// Why the round takes no more of this member's upload.
+RefusalCode CutCode(const RoundState& state, std::string_view institution) {
+  const RoundMember* const member = FindMember(state, institution);
+  if (member == nullptr) return RefusalCode::kLate;
+  if (member->quarantined) return RefusalCode::kQuarantined;
+  return member->state == MemberState::kRemoved ? RefusalCode::kSuspended
+                                                : RefusalCode::kLate;
 }
 
 }  // namespace
@@ -220,57 +236,56 @@ void Engine::CarryOut(LiveRound& live, const Transition& t) {
         Cat("round is ", RoundPhaseName(live.state.phase),
             live.state.reason.empty() ? "" : ": ", live.state.reason));
   }
+  std::string fallen;
   for (const RoundEffect& effect : t.effects) {
-    std::visit(Overloaded{[&](const ScheduleWake& e) { live.wake = e.at; },
-                          [&](const CancelUploads& e) {
-                            hub_.CloseUploads(
-                                id, e.institutions,
-                                Refused{RefusalCode::kLate, e.reason});
-                          },
-                          [&](const BeginFold& e) { StartFold(live, e); },
-                          [&](const AbortFold&) {
-                            if (live.fold_cancel)
-                              live.fold_cancel->Cancel("the round ended");
-                          },
-                          [&](const Promote& e) {
-                            if (live.candidate &&
-                                live.candidate->number == e.candidate) {
-                              live.candidate->state = VersionState::kPromoted;
-                              live.candidate->promoted_at = live.state.clock;
-                              current_ = live.candidate;
-                            }
-                          },
-                          [&](const RollBack&) { current_ = live.base; },
-                          [&](const consilium::QuarantineContribution&) {
-                            deps_.listener->OnQuarantine();
-                          },
-                          [&](const Alert& e) {
-                            deps_.listener->OnAlert();
-                            Log("warn", id, "", e.reason);
-                          },
-                          [](const auto&) {}},
-               effect);
+    std::visit(
+        Overloaded{
+            [&](const ScheduleWake& e) { live.wake = e.at; },
+            [&](const CancelUploads& e) {
+              for (const std::string& name : e.institutions) {
+                hub_.CloseUploads(id, {name},
+                                  Refused{CutCode(t.state, name), e.reason});
+              }
+            },
+            [&](const BeginFold& e) { StartFold(live, e); },
+            [&](const AbortFold&) {
+              if (live.fold_cancel) live.fold_cancel->Cancel("the round ended");
+            },
+            [&](const Promote& e) {
+              if (live.candidate && live.candidate->number == e.candidate) {
+                live.candidate->state = VersionState::kPromoted;
+                live.candidate->promoted_at = live.state.clock;
+                current_ = live.candidate;
+              }
+            },
+            [&](const RollBack& e) {
+              fallen =
+                  Cat("version ", e.candidate, " was rolled back: ", e.reason);
+            },
+            [&](const consilium::QuarantineContribution&) {
+              deps_.listener->OnQuarantine();
+            },
+            [&](const Alert& e) {
+              deps_.listener->OnAlert();
+              Log("warn", id, "", e.reason);
+            },
+            [](const auto&) {}},
+        effect);
   }
-  deps_.listener->OnRound(id, live.state.phase, CountMembers(live.state));
+  if (id == newest_round_) {
+    deps_.listener->OnRound(id, live.state.phase, CountMembers(live.state));
+  }
   if (moved && IsTerminal(live.state.phase)) {
+    round_failed_ = live.state.phase == RoundPhase::kFailed;
     deps_.listener->OnRoundFinished(
         live.state.phase, live.state.opened_at && live.state.finished_at
                               ? *live.state.finished_at - *live.state.opened_at
                               : absl::ZeroDuration());
     live.wake.reset();
   }
+  // Last: it may end other rounds, which are carried out in the same way.
+  if (!fallen.empty()) ServeStoredVersion(fallen);
   AfterChange(id);
-}
-
-void Engine::AfterChange(int64_t round) {
-  WakeBoard();
-  Kick();
-  std::vector<std::function<void(int64_t)>> callbacks;
-  {
-    MutexLock lock(&watch_mu_);
-    for (const auto& [id, callback] : watchers_) callbacks.push_back(callback);
-  }
-  for (const auto& callback : callbacks) callback(round);
 }
 
 void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
@@ -343,6 +358,10 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
       row.state = VersionState::kCandidate;
       row.report_json = GroupReportToJson(fold.groups);
       row.created_at = deps_.clock->Now();
+      CONSILIUM_ASSIGN_OR_RETURN(const VersionRow parent,
+                                 GetVersion(tx, input.base.number));
+      row.tainted = parent.tainted;
+      if (parent.tainted) row.reason = parent.reason;
       CONSILIUM_ASSIGN_OR_RETURN(
           const InsertedVersion version,
           InsertVersion(
@@ -372,6 +391,8 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
       for (const FoldJobInput::Member& member : input.members) {
         CONSILIUM_RETURN_IF_ERROR(SetContributionState(
             tx, member.contribution_id, ContributionState::kFolded, ""));
+        CONSILIUM_RETURN_IF_ERROR(AddVersionContribution(
+            tx, inserted.number, member.contribution_id));
       }
       const auto metric = [&](std::string name, double value) {
         MetricRow row;

@@ -40,6 +40,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   FoldJobInput input;
   const std::set<std::string> excluded(exclude.begin(), exclude.end());
   std::set<std::string> seen;
+  std::set<std::string> left_out(excluded);
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(row, GetRound(tx, round));
@@ -49,22 +50,19 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
                                      GetVersion(tx, *row.candidate_version));
           recorded = version;
         }
-        ContributionQuery query;
-        query.round = round;
-        query.attempt = row.attempt;
+        if (!recorded.has_value()) return absl::OkStatus();
         CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
-                                   ListContributions(tx, query));
+                                   VersionContributions(tx, recorded->number));
         for (const ContributionRow& c : rows) {
-          // A contribution quarantined after its fold was part of it.
-          const bool folded = c.state == ContributionState::kFolded ||
-                              (c.state == ContributionState::kQuarantined &&
-                               !c.receipt.empty() && excluded.empty() &&
-                               recorded.has_value() && recorded->tainted);
-          if (!folded) continue;
           CONSILIUM_ASSIGN_OR_RETURN(const InstitutionRow institution,
                                      GetInstitution(tx, c.institution_id));
           seen.insert(institution.name);
-          if (excluded.contains(institution.name)) continue;
+          // A new candidate holds nothing that was quarantined since; a replay
+          // for comparison holds what the version holds.
+          if (!excluded.empty() && c.state == ContributionState::kQuarantined) {
+            left_out.insert(institution.name);
+          }
+          if (left_out.contains(institution.name)) continue;
           input.members.push_back({institution.name, c.id, c.spool_path});
         }
         return absl::OkStatus();
@@ -126,7 +124,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   }
   const absl::Time now = deps_.clock->Now();
   std::string detail = Cat("replayed digest ", result.digest.Hex());
-  for (const std::string& name : excluded) CatInto(detail, ", without ", name);
+  for (const std::string& name : left_out) CatInto(detail, ", without ", name);
   if (!reason.empty()) CatInto(detail, ": ", reason);
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
@@ -138,6 +136,9 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
           version.round = round;
           version.attempt = row.attempt;
           version.state = VersionState::kCandidate;
+          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow parent,
+                                     GetVersion(tx, base.number));
+          version.tainted = parent.tainted;
           version.reason = detail;
           version.report_json = GroupReportToJson(result.groups);
           version.created_at = now;
@@ -152,6 +153,10 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
                               return signature;
                             }));
           view.candidate = std::move(inserted.row);
+          for (const FoldJobInput::Member& member : input.members) {
+            CONSILIUM_RETURN_IF_ERROR(AddVersionContribution(
+                tx, view.candidate->number, member.contribution_id));
+          }
         }
         return AppendAudit(tx, NewAudit(now, actor, "round.replay",
                                         Cat("round ", round), detail))
@@ -188,6 +193,8 @@ absl::Status Engine::QuarantineContribution(const std::string& actor,
   const auto mark = [&](WriteTx& tx) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(
         SetContributionState(tx, row.id, ContributionState::kQuarantined, why));
+    CONSILIUM_RETURN_IF_ERROR(TaintVersionsWith(
+        tx, row.id, Cat("contribution of ", institution.name, ": ", why)));
     return AppendAudit(
                tx, NewAudit(now, actor, "contribution.quarantine", row.id, why))
         .status();
@@ -207,16 +214,7 @@ absl::Status Engine::QuarantineContribution(const std::string& actor,
                       Refused{RefusalCode::kQuarantined, why});
     return absl::OkStatus();
   }
-  CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write([&](WriteTx& tx)
-                                                             -> absl::Status {
-    CONSILIUM_RETURN_IF_ERROR(mark(tx));
-    if (row.state != ContributionState::kFolded) return absl::OkStatus();
-    CONSILIUM_ASSIGN_OR_RETURN(const RoundRow round, GetRound(tx, row.round));
-    if (!round.candidate_version.has_value()) return absl::OkStatus();
-    return TaintVersions(tx, *round.candidate_version,
-                         Cat("contribution of ", institution.name, ": ", why))
-        .status();
-  }));
+  CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write(mark));
   AfterChange(row.round);
   return absl::OkStatus();
 }
@@ -310,80 +308,6 @@ absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
     }
   }
   return findings;
-}
-
-absl::Status Engine::PromoteVersion(const std::string& actor, int64_t number,
-                                    const std::string& reason) {
-  const absl::Time now = deps_.clock->Now();
-  MutexLock lock(&mu_);
-  for (const auto& [id, live] : rounds_) {
-    if (live->candidate.has_value() && live->candidate->number == number &&
-        live->state.phase == RoundPhase::kEvaluating) {
-      return absl::FailedPreconditionError(
-          Cat("version ", number, " is being evaluated in round ", id,
-              "; `consilium round close-now ", id, "` ends that"));
-    }
-  }
-  VersionRow row;
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CONSILIUM_RETURN_IF_ERROR(
-            SetVersionState(tx, number, VersionState::kPromoted, reason, now));
-        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
-        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
-        return AppendAudit(tx, NewAudit(now, actor, "version.promote",
-                                        Cat("version ", number), reason))
-            .status();
-      }));
-  current_ = row;
-  AfterChange(0);
-  return absl::OkStatus();
-}
-
-absl::Status Engine::RollbackVersion(const std::string& actor, int64_t number,
-                                     const std::string& reason) {
-  const absl::Time now = deps_.clock->Now();
-  MutexLock lock(&mu_);
-  if (current_.has_value() && current_->number == number) {
-    return absl::FailedPreconditionError(
-        Cat("version ", number, " is the current one"));
-  }
-  VersionRow row;
-  std::vector<int64_t> abandoned;
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> descendants,
-                                   VersionDescendants(tx, number));
-        for (const int64_t d : descendants) {
-          CONSILIUM_ASSIGN_OR_RETURN(const VersionRow v, GetVersion(tx, d));
-          if (v.state != VersionState::kPromoted) continue;
-          abandoned.push_back(d);
-          CONSILIUM_RETURN_IF_ERROR(
-              SetVersionState(tx, d, VersionState::kRolledBack,
-                              Cat("rolled back to version ", number,
-                                  reason.empty() ? "" : ": ", reason),
-                              now));
-        }
-        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
-        CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
-        return AppendAudit(tx, NewAudit(now, actor, "version.rollback",
-                                        Cat("version ", number), reason))
-            .status();
-      }));
-  current_ = row;
-  for (const auto& [id, live] : rounds_) {
-    const int64_t base = live->base.number;
-    if (std::find(abandoned.begin(), abandoned.end(), base) ==
-        abandoned.end()) {
-      continue;
-    }
-    const auto t = Step(
-        *live, BaseAbandoned{base, Cat("rolled back to version ", number,
-                                       reason.empty() ? "" : ": ", reason)});
-    if (!t.ok()) Log("error", id, "", std::string(t.status().message()));
-  }
-  AfterChange(0);
-  return absl::OkStatus();
 }
 
 absl::StatusOr<VersionRow> Engine::ImportVersion(

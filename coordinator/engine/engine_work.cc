@@ -59,13 +59,24 @@ std::optional<Refused> RefusalOf(const Transition& t) {
   return std::nullopt;
 }
 
-Refused NoSuchRound(int64_t round) {
-  return Refused{
-      RefusalCode::kRoundNotOpen,
-      Cat("round ", round, " is not under way; wait for work again")};
-}
-
 }  // namespace
+
+Refused Engine::NotLive(int64_t round) {
+  std::optional<RoundRow> row;
+  const absl::Status read =
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, FindRound(tx, round));
+        return absl::OkStatus();
+      });
+  if (!read.ok() || !row.has_value()) {
+    return Refused{
+        RefusalCode::kRoundNotOpen,
+        Cat("round ", round, " is not under way; wait for work again")};
+  }
+  return Refused{RefusalCode::kLate,
+                 Cat("round ", round, " is over: ", row->state,
+                     row->reason.empty() ? "" : ": ", row->reason)};
+}
 
 void Engine::Touch(PeerState& peer) {
   peer.last_seen_ns.store(absl::ToInt64Nanoseconds(deps_.clock->Monotonic()));
@@ -117,6 +128,12 @@ Work Engine::WorkLocked(const PeerState& peer) {
     return {Revision("evaluate", id, state.attempt, live->candidate->number),
             std::move(work)};
   }
+  // With immediate promotion one round is judged while the next one collects:
+  // work in any of them comes before the reason why the first one waits.
+  std::optional<Work> waiting;
+  // With immediate promotion one round is judged while the next one collects:
+  // work in any of them comes before the reason why the first one waits.
+  std::optional<Work> waiting;
   for (const auto& [id, live] : rounds_) {
     const RoundState& state = live->state;
     if (IsTerminal(state.phase)) continue;
@@ -134,6 +151,7 @@ Work Engine::WorkLocked(const PeerState& peer) {
                        static_cast<int64_t>(live->base.number)),
               std::move(work)};
     }
+    if (waiting.has_value()) continue;
     idle.reason = WhyWaiting(state, deps_.clock->Now()).sentence;
     if (idle.reason.empty()) {
       idle.reason = Cat("round ", id, " is ", RoundPhaseName(state.phase));
@@ -142,8 +160,9 @@ Work Engine::WorkLocked(const PeerState& peer) {
     }
     const std::string_view kind =
         member == nullptr ? "outside" : MemberStateName(member->state);
-    return {Revision(kind, id, state.attempt, version), std::move(idle)};
+    waiting = Work{Revision(kind, id, state.attempt, version), idle};
   }
+  if (waiting.has_value()) return *std::move(waiting);
   if (!current_.has_value()) {
     idle.reason = "the federation has no version yet";
   } else if (schedule_.paused) {
@@ -175,8 +194,7 @@ absl::StatusOr<ProgressAnswer> Engine::ReportProgress(
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(round);
   if (live == nullptr) {
-    return ProgressAnswer{false, NoSuchRound(round).message,
-                          deps_.clock->Now()};
+    return ProgressAnswer{false, NotLive(round).message, deps_.clock->Now()};
   }
   const RoundEvent event =
       ProgressReported{caller.name(), fraction, std::move(text)};
@@ -188,6 +206,7 @@ absl::StatusOr<ProgressAnswer> Engine::ReportProgress(
                                Apply(live->state, event, deps_.clock->Now()));
     if (t.effects.empty() && t.state.phase == live->state.phase) {
       live->state = t.state;
+      TellWatchers(round);
     } else {
       CONSILIUM_ASSIGN_OR_RETURN(t, Step(*live, event));
     }
@@ -209,7 +228,7 @@ absl::StatusOr<std::optional<Refused>> Engine::Decline(const Caller& caller,
   Touch(*caller.peer);
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(round);
-  if (live == nullptr) return std::optional<Refused>(NoSuchRound(round));
+  if (live == nullptr) return std::optional<Refused>(NotLive(round));
   const RoundEvent event =
       evaluation ? RoundEvent(EvaluationDeclined{caller.name(), reason})
                  : RoundEvent(Declined{caller.name(), reason});
@@ -224,7 +243,7 @@ absl::StatusOr<std::optional<Refused>> Engine::ReportEvaluation(
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(round);
   if (live == nullptr || !live->candidate.has_value()) {
-    return std::optional<Refused>(NoSuchRound(round));
+    return std::optional<Refused>(NotLive(round));
   }
   if (live->candidate->digest != candidate) {
     return std::optional<Refused>(
@@ -274,7 +293,7 @@ std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
   Touch(*caller.peer);
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(round);
-  if (live == nullptr) return NoSuchRound(round);
+  if (live == nullptr) return NotLive(round);
   const RoundState& state = live->state;
   if (state.attempt != attempt) {
     return Refused{RefusalCode::kRoundNotOpen,
@@ -310,7 +329,7 @@ std::variant<absl::Status, Refused> Engine::UploadBegan(
     const std::string& superseded) {
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(row.round);
-  if (live == nullptr) return NoSuchRound(row.round);
+  if (live == nullptr) return NotLive(row.round);
   std::optional<Refused> refused;
   const auto t = Step(
       *live,
@@ -373,15 +392,7 @@ absl::StatusOr<CommitOutcome> Engine::CommitContribution(
 
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(row.round);
-  if (live == nullptr) return CommitOutcome(NoSuchRound(row.round));
-  if (examples < live->state.config.minimum_examples) {
-    return CommitOutcome(
-        Refused{RefusalCode::kQuarantined,
-                Cat("the contribution counts ", examples, " examples, round ",
-                    row.round, " asks for at least minimum_examples ",
-                    live->state.config.minimum_examples,
-                    "; decline the round instead")});
-  }
+  if (live == nullptr) return CommitOutcome(NotLive(row.round));
   std::optional<Refused> refused;
   CONSILIUM_ASSIGN_OR_RETURN(
       const Transition t,
@@ -392,6 +403,11 @@ absl::StatusOr<CommitOutcome> Engine::CommitContribution(
           },
           [&](WriteTx& tx, const Transition& done) -> absl::Status {
             refused = RefusalOf(done);
+            if (done.answer == Answer::kRefused) {
+              // Too few examples, say; nobody waits for it any more.
+              return SetContributionState(
+                  tx, row.id, ContributionState::kQuarantined, done.text);
+            }
             if (refused.has_value()) return absl::OkStatus();
             ContributionRow committed = row;
             committed.state = ContributionState::kCommitted;
@@ -539,6 +555,9 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
                                 Cat("certificate ", info.serial)))
             .status();
       }));
+  if (peer.role == PeerRole::kInstitution) {
+    deps_.listener->OnCertificateExpiry(peer.name, result.not_after);
+  }
   return result;
 }
 

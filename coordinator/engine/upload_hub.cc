@@ -476,6 +476,19 @@ int64_t UploadHub::SpoolBytes() const {
   return bytes;
 }
 
+bool UploadHub::active() const {
+  MutexLock lock(&mu_);
+  return !sessions_.empty();
+}
+
+int64_t UploadHub::ReceivedBytes() const {
+  MutexLock lock(&mu_);
+  int64_t bytes = 0;
+  for (const auto& [id, session] : sessions_)
+    bytes += session->received_bytes();
+  return bytes;
+}
+
 absl::Duration UploadHub::ExpireIdle(absl::Duration now) {
   std::vector<std::shared_ptr<UploadSession>> idle;
   absl::Duration next = absl::InfiniteDuration();

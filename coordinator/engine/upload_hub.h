@@ -117,6 +117,10 @@ class UploadHub {
 
   // Of all spool files.
   int64_t SpoolBytes() const;
+  // Uploads that this process has opened and not yet closed, and what they
+  // have brought so far.
+  bool active() const;
+  int64_t ReceivedBytes() const;
 
   // Breaks streams on which nothing came for the idle timeout; the upload
   // itself can resume. Returns when to call again (monotonic).

@@ -309,10 +309,11 @@ absl::Status Machine::On(const BaseAbandoned& event) {
   }
   std::string reason =
       Cat(candidate ? "version " : "base version ", event.version,
-          " was rolled back: ", CleanText(event.reason, kMaxReasonBytes));
+          " was abandoned: ", CleanText(event.reason, kMaxReasonBytes));
   StopFold();
   CloseWindow("the round was cancelled");
-  Emit(Abandon{reason, s_.candidate});
+  // Whoever abandoned a version already in use has settled its state.
+  Emit(Abandon{reason, s_.promoted_early ? std::nullopt : s_.candidate});
   FinishAs(s_.promoted_early ? RoundPhase::kRejected : RoundPhase::kCancelled,
            std::move(reason));
   return absl::OkStatus();

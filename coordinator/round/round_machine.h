@@ -166,7 +166,8 @@ struct EvaluationDeclined {
   std::string institution;
   std::string reason;
 };
-// `version` was rolled back; rounds built on it are pointless.
+// `version` is no longer in the line of the version served; rounds built on it
+// are pointless.
 struct BaseAbandoned {
   int64_t version = 0;
   std::string reason;

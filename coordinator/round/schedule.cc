@@ -18,6 +18,8 @@ constexpr absl::Duration kMinimumPeriod = absl::Seconds(1);
 constexpr absl::Duration kMaximumPeriod = absl::Hours(24 * 366);
 // Clocks are corrected by less than this without anybody's noticing.
 constexpr absl::Duration kSmallSetback = absl::Hours(1);
+// That rounds.failure_pause may ask for.
+constexpr absl::Duration kLongestPause = absl::Hours(24);
 
 absl::StatusOr<ScheduleKind> ParseKind(std::string_view name) {
   for (size_t i = 0; i < kKindNames.size(); ++i) {
@@ -125,7 +127,13 @@ ScheduleStep StepSchedule(const Schedule& schedule, absl::Time anchor,
                           bool paused, std::optional<absl::Time> next_at,
                           absl::Time now) {
   if (schedule.kind() == ScheduleKind::kManual) return {};
-  if (schedule.kind() == ScheduleKind::kContinuous) return {!paused, {}};
+  if (schedule.kind() == ScheduleKind::kContinuous) {
+    // A pause after a failure; one left far ahead by a clock set back is over.
+    const bool wait = next_at.has_value() && now < *next_at &&
+                      *next_at - now <= kLongestPause;
+    if (wait) return {false, next_at};
+    return {!paused, {}};
+  }
   const std::optional<absl::Time> next = schedule.NextFire(now, anchor);
   if (paused || !next_at.has_value()) return {false, next};
   if (*next_at <= now) return {true, next};

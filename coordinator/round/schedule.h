@@ -3,7 +3,8 @@
 //   manual       never; an operator starts each round
 //   every        "15m", "1d": at anchor + k * period
 //   cron         five fields in a time zone; see Cron in cron.h
-//   continuous   as soon as the round before allows it
+//   continuous   as soon as the round before allows it, but not before the
+//                stored next_at (a pause after a failure)
 //
 // Missed fires collapse: however many passed while the coordinator was down,
 // one round begins. What passed while the schedule was paused is dropped.

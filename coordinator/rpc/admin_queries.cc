@@ -141,6 +141,7 @@ absl::Status AdminQueries::FillInstitution(ReadTx& tx,
                                            v1::InstitutionInfo* out) {
   out->set_name(row.name);
   out->set_state(std::string(ToString(row.state)));
+  out->set_role("institution");
   AddLabels(row.label_json, out->mutable_labels());
   out->set_created_at(MicrosOf(row.created_at));
   out->set_last_seen_at(Micros(row.last_seen_at));
@@ -154,6 +155,7 @@ absl::Status AdminQueries::FillInstitution(ReadTx& tx,
   }
   CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListCertificates(tx, row.id));
   for (const CertificateRow& certificate : rows) {
+    out->set_role(certificate.role);
     if (!certificate.revoked_at.has_value()) {
       out->set_certificate_not_after(std::max(out->certificate_not_after(),
                                               MicrosOf(certificate.not_after)));

@@ -45,7 +45,7 @@ absl::Status AdminQueries::FillVersion(ReadTx& tx, const VersionRow& row,
   if (row.round.has_value()) {
     CONSILIUM_ASSIGN_OR_RETURN(
         const auto means, WeightedMeans(tx, *row.round, row.attempt.value_or(1),
-                                        MetricPhase::kEvaluate));
+                                        MetricPhase::kEvaluate, row.number));
     for (const WeightedMetric& metric : means) {
       v1::NamedValue& value = *out->add_metrics();
       value.set_name(metric.name);
@@ -62,12 +62,8 @@ absl::Status AdminQueries::FillVersion(ReadTx& tx, const VersionRow& row,
     report.set_weight(group.weight);
     report.set_held(group.held);
   }
-  if (!row.round.has_value()) return absl::OkStatus();
-  ContributionQuery query;
-  query.round = row.round;
-  query.attempt = row.attempt;
-  query.state = ContributionState::kFolded;
-  CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListContributions(tx, query));
+  CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
+                             VersionContributions(tx, row.number));
   for (const ContributionRow& c : rows) {
     CONSILIUM_ASSIGN_OR_RETURN(*out->add_contributors(),
                                NameOf(tx, c.institution_id));
@@ -287,7 +283,7 @@ absl::Status AdminQueries::Status(v1::StatusInfo* out) {
   v1::ListInstitutionsResponse institutions;
   CONSILIUM_RETURN_IF_ERROR(Institutions(&institutions));
   for (const v1::InstitutionInfo& info : institutions.institutions()) {
-    if (info.state() == "active") {
+    if (info.state() == "active" && info.role() == "institution") {
       out->set_institutions_active(out->institutions_active() + 1);
     }
     if (info.connected()) {

@@ -86,6 +86,12 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::RoundInfo>,
         Finish(grpc::Status::CANCELLED);
         return;
       }
+      if (deps_.engine->stopping()) {
+        finished_ = true;
+        Finish(ToGrpc(absl::UnavailableError(
+            "the coordinator is shutting down; watch again later")));
+        return;
+      }
       busy_ = true;
     }
     message_.Clear();

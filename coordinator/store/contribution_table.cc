@@ -111,6 +111,15 @@ absl::StatusOr<std::optional<ContributionRow>> FindLiveContribution(
   return FindOne(tx, sql, ParseContribution, round, attempt, institution_id);
 }
 
+absl::StatusOr<std::vector<ContributionRow>> VersionContributions(
+    ReadTx& tx, int64_t number) {
+  static const std::string sql =
+      Cat("SELECT ", kColumns,
+          " FROM contribution JOIN version_contribution"
+          " ON contribution = id WHERE version = ? ORDER BY institution_id");
+  return Collect(tx, sql, ParseContribution, number);
+}
+
 absl::StatusOr<std::vector<ContributionRow>> ListContributions(
     ReadTx& tx, const ContributionQuery& query) {
   Page page;

@@ -220,6 +220,15 @@ absl::StatusOr<std::vector<CertificateRow>> ListCertificates(
   return Collect(tx, sql, ParseCertificate, institution_id);
 }
 
+absl::StatusOr<std::vector<int64_t>> ListEnrolledAs(ReadTx& tx,
+                                                    std::string_view role) {
+  return Collect(
+      tx,
+      "SELECT DISTINCT institution_id FROM certificate WHERE role = ? AND "
+      "institution_id IS NOT NULL ORDER BY institution_id",
+      [](Statement& row) { return row.Int(0); }, role);
+}
+
 absl::StatusOr<std::vector<std::string>> ListRevokedSerials(ReadTx& tx,
                                                             absl::Time now) {
   return Collect(

@@ -76,6 +76,9 @@ absl::StatusOr<std::optional<CertificateRow>> FindCertificate(
 // By issue time; of one institution when given.
 absl::StatusOr<std::vector<CertificateRow>> ListCertificates(
     ReadTx& tx, std::optional<int64_t> institution_id = std::nullopt);
+// Ids of the members that ever got a certificate of this role, ascending.
+absl::StatusOr<std::vector<int64_t>> ListEnrolledAs(ReadTx& tx,
+                                                    std::string_view role);
 // Serials revoked and not yet past not_after: the live deny list.
 absl::StatusOr<std::vector<std::string>> ListRevokedSerials(ReadTx& tx,
                                                             absl::Time now);
@@ -137,6 +140,15 @@ absl::StatusOr<std::vector<int64_t>> VersionAncestors(ReadTx& tx,
 // Marks `number` and all its descendants; returns those newly marked.
 absl::StatusOr<std::vector<int64_t>> TaintVersions(WriteTx& tx, int64_t number,
                                                    std::string_view reason);
+// What the fold of `number` took in. Idempotent.
+absl::Status AddVersionContribution(WriteTx& tx, int64_t number,
+                                    std::string_view contribution);
+// By institution; empty for an imported version.
+absl::StatusOr<std::vector<ContributionRow>> VersionContributions(
+    ReadTx& tx, int64_t number);
+// Marks every version that holds the contribution, and their descendants.
+absl::Status TaintVersionsWith(WriteTx& tx, std::string_view contribution,
+                               std::string_view reason);
 absl::Status MarkVersionPruned(WriteTx& tx, int64_t number, absl::Time now);
 
 struct BlobRef {

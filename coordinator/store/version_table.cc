@@ -158,6 +158,27 @@ absl::StatusOr<std::vector<int64_t>> TaintVersions(WriteTx& tx, int64_t number,
   return marked;
 }
 
+absl::Status AddVersionContribution(WriteTx& tx, int64_t number,
+                                    std::string_view contribution) {
+  return tx.connection().Run(
+      "INSERT OR IGNORE INTO version_contribution (version, contribution) "
+      "VALUES (?, ?)",
+      number, contribution);
+}
+
+absl::Status TaintVersionsWith(WriteTx& tx, std::string_view contribution,
+                               std::string_view reason) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
+                             Collect(tx,
+                                     "SELECT version FROM version_contribution "
+                                     "WHERE contribution = ? ORDER BY version",
+                                     FirstInt, contribution));
+  for (const int64_t version : versions) {
+    CONSILIUM_RETURN_IF_ERROR(TaintVersions(tx, version, reason).status());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status MarkVersionPruned(WriteTx& tx, int64_t number, absl::Time now) {
   CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
       "UPDATE version SET pruned_at = coalesce(pruned_at, ?) WHERE number = ?",

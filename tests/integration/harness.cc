@@ -10,6 +10,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
 #include "consilium/client/enroll.h"
+#include "consilium/secure/ca.h"
 #include "consilium/secure/certificate.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/grpc/credentials.h"
@@ -17,6 +18,7 @@
 #include "consilium/secure/sha256.h"
 #include "coordinator/app/init.h"
 #include "grpcpp/create_channel.h"
+#include "proto/wire/status.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -63,13 +65,15 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
   config_.listen.enrollment_address = "127.0.0.1:0";
   config_.listen.metrics_address = "127.0.0.1:0";
   config_.storage.min_free_bytes = 0;
+  if (options_.configure) options_.configure(config_);
   InitOptions init;
   init.directory = JoinPath(dir_.path(), "coordinator");
   init.federation = "cards";
   init.hosts = {"127.0.0.1"};
   init.config = config_;
   const InitResult made =
-      Must(InitFederation(init, absl::Now(), PosixFileSystem(), SystemRandom()),
+      Must(InitFederation(init, options_.clock->Now(), PosixFileSystem(),
+                          SystemRandom()),
            "init");
   fingerprint_ = made.root_fingerprint;
   config_ = Must(LoadConfig(made.config_path), "config");
@@ -91,7 +95,9 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
 TestFederation::~TestFederation() { Stop(); }
 
 void TestFederation::StartServer() {
-  server_ = Must(CoordinatorServer::Start(config_, logger_.get()), "start");
+  server_ = Must(CoordinatorServer::Start(config_, logger_.get(),
+                                          PosixFileSystem(), options_.clock),
+                 "start");
   // A restart takes the same ports, as clients remember them.
   config_.listen.address = Cat("127.0.0.1:", server_->port());
   config_.listen.enrollment_address =
@@ -109,11 +115,46 @@ void TestFederation::ConnectAdmin() {
                 JoinPath(folder, "operator.key")},
                CertificateUse::kClient, absl::Now()),
            "operator identity");
+  admin_ = v1::AdminService::NewStub(ChannelWith(identity));
+}
+
+std::shared_ptr<grpc::Channel> TestFederation::ChannelWith(
+    const TlsIdentity& identity) const {
   ChannelOptions channel;
   channel.own_connection = true;
-  admin_ = v1::AdminService::NewStub(
-      grpc::CreateCustomChannel(address(), MakeClientCredentials(identity),
-                                MakeChannelArguments(channel)));
+  // A peer that means harm does not keep to our limits.
+  channel.max_message_bytes = 64 << 20;
+  return grpc::CreateCustomChannel(address(), MakeClientCredentials(identity),
+                                   MakeChannelArguments(channel));
+}
+
+TlsIdentity TestFederation::IdentityOf(const std::string& name) const {
+  const std::string folder = JoinPath(dir_.path(), name);
+  return Must(LoadTlsIdentity(PosixFileSystem(),
+                              {JoinPath(folder, "root-ca.pem"),
+                               JoinPath(folder, "client.pem"),
+                               JoinPath(folder, "client.key")},
+                              CertificateUse::kClient, absl::Now()),
+              name);
+}
+
+TlsIdentity TestFederation::Issue(const PeerName& name, absl::Time issued_at,
+                                  absl::Duration lifetime) const {
+  const IssuingCa ca =
+      Must(IssuingCa::LoadDirectory(
+               PosixFileSystem(), JoinPath(dir_.path(), "coordinator/identity"),
+               config_.federation.name, absl::Now()),
+           "issuing CA");
+  const TlsKey key = Must(TlsKey::Generate(), "key");
+  TlsIdentity identity;
+  identity.root_pem = ca.root_pem();
+  identity.chain_pem =
+      Must(ca.IssuePeer(Must(CreateCertificateRequest(key, ""), "request"),
+                        name, issued_at, lifetime, *SystemRandom()),
+           "certificate");
+  identity.key_pem = Must(key.ToPem(), "key");
+  identity.leaf = Must(ParseCertificate(identity.chain_pem), "certificate");
+  return identity;
 }
 
 void TestFederation::Import() {
@@ -171,9 +212,11 @@ void TestFederation::Restart() {
   StartAgain();
 }
 
-std::string TestFederation::Token(const std::string& name) {
+std::string TestFederation::Token(const std::string& name,
+                                  const std::string& role) {
   v1::InviteInstitutionRequest request;
   request.set_name(name);
+  request.set_role(role);
   v1::InviteInstitutionResponse response;
   grpc::ClientContext context;
   Must(admin_->InviteInstitution(&context, request, &response), "invite");
@@ -207,8 +250,24 @@ std::unique_ptr<client::Client> TestFederation::Connect(
   return Must(client::Client::Connect(OptionsFor(name)), "connect");
 }
 
-uint64_t TestFederation::StartRound() {
+absl::Status TestFederation::SetState(
+    const std::string& name, v1::SetInstitutionStateRequest::Change change,
+    const std::string& reason) {
+  v1::SetInstitutionStateRequest request;
+  request.set_name(name);
+  request.set_change(change);
+  request.set_reason(reason);
+  v1::InstitutionInfo response;
+  grpc::ClientContext context;
+  return FromGrpc(admin_->SetInstitutionState(&context, request, &response));
+}
+
+uint64_t TestFederation::StartRound(
+    const std::map<std::string, std::string>& overrides,
+    const std::vector<std::string>& cohort) {
   v1::StartRoundRequest request;
+  request.mutable_overrides()->insert(overrides.begin(), overrides.end());
+  for (const std::string& name : cohort) request.add_cohort(name);
   v1::RoundInfo response;
   grpc::ClientContext context;
   Must(admin_->StartRound(&context, request, &response), "start round");
@@ -217,6 +276,13 @@ uint64_t TestFederation::StartRound() {
 
 v1::RoundInfo TestFederation::WaitForPhase(uint64_t round,
                                            const std::string& phase) {
+  return WaitUntil(round, [&phase](const v1::RoundInfo& info) {
+    return info.phase() == phase;
+  });
+}
+
+v1::RoundInfo TestFederation::WaitUntil(
+    uint64_t round, const std::function<bool(const v1::RoundInfo&)>& reached) {
   v1::WatchRoundRequest request;
   request.set_round(round);
   grpc::ClientContext context;
@@ -225,7 +291,7 @@ v1::RoundInfo TestFederation::WaitForPhase(uint64_t round,
   auto reader = admin_->WatchRound(&context, request);
   v1::RoundInfo info;
   while (reader->Read(&info)) {
-    if (info.phase() == phase || info.terminal()) break;
+    if (reached(info) || info.terminal()) break;
   }
   context.TryCancel();
   return info;

@@ -4,14 +4,18 @@
 #ifndef CONSILIUM_TESTS_INTEGRATION_HARNESS_H_
 #define CONSILIUM_TESTS_INTEGRATION_HARNESS_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "consilium/aggregation/layout.h"
+#include "consilium/base/clock.h"
 #include "consilium/client/client.h"
+#include "consilium/secure/certificate.h"
 #include "consilium/v1/admin.grpc.pb.h"
 #include "coordinator/app/config.h"
 #include "coordinator/app/logging.h"
@@ -30,6 +34,9 @@ class TestFederation {
     std::map<std::string, std::string> policy = {
         {"quorum", "2"}, {"evaluation.enabled", "false"}};
     Layout layout = TestLayout();
+    // Edits the configuration before `init` writes it.
+    std::function<void(CoordinatorConfig&)> configure;
+    Clock* clock = SystemClock();  // the coordinator's
   };
 
   // init, start, version 0 of zeros. Fails the test on error.
@@ -47,8 +54,15 @@ class TestFederation {
   void Enroll(const std::string& name);
   client::ClientOptions OptionsFor(const std::string& name) const;
   std::unique_ptr<client::Client> Connect(const std::string& name);
+  // For the service port, with that certificate and a connection of its own.
+  std::shared_ptr<grpc::Channel> ChannelWith(const TlsIdentity& identity) const;
+  TlsIdentity IdentityOf(const std::string& name) const;
+  // Signed by the federation's own CA, without asking the coordinator.
+  TlsIdentity Issue(const PeerName& name, absl::Time issued_at,
+                    absl::Duration lifetime) const;
 
   v1::AdminService::Stub& admin() { return *admin_; }
+  CoordinatorServer& server() { return *server_; }
   Engine& engine() { return server_->engine(); }
   const Layout& layout() const { return options_.layout; }
   const std::string& dir() const { return dir_.path(); }
@@ -58,13 +72,21 @@ class TestFederation {
   const CoordinatorConfig& config() const { return config_; }
   FileSystem* fs() const { return PosixFileSystem(); }
 
-  uint64_t StartRound();
+  uint64_t StartRound(const std::map<std::string, std::string>& overrides = {},
+                      const std::vector<std::string>& cohort = {});
   // Waits on the coordinator's watch stream, not on a clock.
   v1::RoundInfo WaitForEnd(uint64_t round);
   v1::RoundInfo WaitForPhase(uint64_t round, const std::string& phase);
+  // The same for any state of it; returns early when the round ends.
+  v1::RoundInfo WaitUntil(
+      uint64_t round, const std::function<bool(const v1::RoundInfo&)>& reached);
   // The current version's parameters, flat in canonical order.
   std::vector<float> CurrentParameters(client::Client& client);
-  std::string Token(const std::string& name);
+  std::string Token(const std::string& name,
+                    const std::string& role = "institution");
+  absl::Status SetState(const std::string& name,
+                        v1::SetInstitutionStateRequest::Change change,
+                        const std::string& reason);
 
  private:
   void StartServer();

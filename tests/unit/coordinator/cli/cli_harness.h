@@ -2,6 +2,7 @@
 #ifndef CONSILIUM_TESTS_UNIT_COORDINATOR_CLI_CLI_HARNESS_H_
 #define CONSILIUM_TESTS_UNIT_COORDINATOR_CLI_CLI_HARNESS_H_
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -13,6 +14,7 @@
 #include "coordinator/cli/cli.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/fake_clock.h"
+#include "tests/support/fake_sleeper.h"
 #include "tests/support/seeded_random.h"
 #include "tests/support/status_matchers.h"
 
@@ -31,8 +33,10 @@ struct FakeCoordinator {
   std::map<std::string, absl::Status> errors;
   // "SetFederation reason: \"x\"", in order.
   std::vector<std::string> calls;
-  std::vector<v1::RoundInfo> snapshots;        // of WatchRound
-  absl::Status watch_end;                      // after the snapshots
+  std::vector<v1::RoundInfo> snapshots;  // of WatchRound
+  absl::Status watch_end;                // after the snapshots
+  // Streams before that one: their snapshots and ends.
+  std::deque<std::pair<std::vector<v1::RoundInfo>, absl::Status>> cut_watches;
   std::string blob;                            // of DownloadVersion
   size_t cut_after = std::string::npos;        // bytes of the first download
   std::vector<uint64_t> offsets;               // asked of DownloadVersion
@@ -61,6 +65,14 @@ class FakeAdmin final : public AdminApi {
   absl::Status WatchRound(
       const v1::WatchRoundRequest& request,
       absl::FunctionRef<bool(const v1::RoundInfo&)> on_change) override {
+    if (!fake_.cut_watches.empty()) {
+      const auto [snapshots, end] = fake_.cut_watches.front();
+      fake_.cut_watches.pop_front();
+      for (const v1::RoundInfo& info : snapshots) {
+        if (!on_change(info)) return absl::OkStatus();
+      }
+      return end;
+    }
     for (const v1::RoundInfo& info : fake_.snapshots) {
       if (request.round() != 0 && info.round() != request.round()) continue;
       if (!on_change(info)) return absl::OkStatus();
@@ -121,9 +133,10 @@ class FakeAdmin final : public AdminApi {
 
 class CliTest : public ::testing::Test {
  protected:
-  CliTest() : clock_(kCliNow) {
+  CliTest() : clock_(kCliNow), sleeper_(&clock_) {
     env_.fs = PosixFileSystem();
     env_.clock = &clock_;
+    env_.sleeper = &sleeper_;
     env_.random = &random_;
     env_.variables =
         [this](const std::string& name) -> std::optional<std::string> {
@@ -154,6 +167,7 @@ class CliTest : public ::testing::Test {
   nlohmann::json Json() const { return nlohmann::json::parse(out_.str()); }
 
   FakeClock clock_;
+  FakeSleeper sleeper_;
   SeededRandom random_;
   FakeCoordinator fake_;
   std::map<std::string, std::string> variables_;

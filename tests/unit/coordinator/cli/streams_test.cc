@@ -13,6 +13,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 v1::RoundInfo Snapshot(uint64_t round, const std::string& phase,
                        double progress, const std::string& state = "training") {
@@ -74,12 +75,36 @@ TEST_F(WatchTest, JsonLinesEndWithATerminalEvent) {
 
 TEST_F(WatchTest, ABrokenStreamEndsTheJsonLinesWithAnError) {
   fake_.snapshots = {Snapshot(7, "open", -1)};
-  fake_.watch_end = absl::UnavailableError("gone");
+  fake_.watch_end = absl::UnauthenticatedError("revoked");
   EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 3);
   const std::string text = out();
   const auto last = nlohmann::json::parse(text.substr(text.find('\n') + 1));
   EXPECT_EQ(last["event"], "error");
   EXPECT_EQ(last["terminal"], true);
+}
+
+TEST_F(WatchTest, ALostConnectionIsMadeAgain) {
+  fake_.cut_watches = {
+      {{Snapshot(7, "open", -1)}, absl::UnavailableError("going down")},
+      {{}, absl::UnavailableError("refused")},
+      {{}, absl::UnavailableError("refused")}};
+  fake_.snapshots = {Snapshot(7, "promoted", 1)};
+  EXPECT_EQ(Run({"round", "watch", "7"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("connection lost, trying again: going down"));
+  EXPECT_THAT(out(), HasSubstr("round 7 promoted"));
+  EXPECT_THAT(out(), Not(HasSubstr("refused")));  // one line for an outage
+  EXPECT_THAT(sleeper_.slept(),
+              ElementsAre(absl::Milliseconds(200), absl::Milliseconds(400),
+                          absl::Milliseconds(800)));
+  fake_.cut_watches = {
+      {{Snapshot(7, "open", -1)}, absl::UnavailableError("going down")}};
+  EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 0);
+  EXPECT_THAT(out(), HasSubstr("{\"event\":\"reconnecting\""));
+}
+
+TEST_F(WatchTest, NobodyToWatchIsAnError) {
+  fake_.cut_watches = {{{}, absl::UnavailableError("refused")}};
+  EXPECT_EQ(Run({"round", "watch", "7"}), 3);
 }
 
 TEST_F(WatchTest, OnATerminalItRedrawsInPlaceWithinTheWidth) {

@@ -424,7 +424,7 @@ TEST(RoundScenario, RollingBackTheBaseCancels) {
               IsOkAndHolds(Answer::kUnchanged));
   h.Do(BaseAbandoned{7, "accuracy fell"});
   EXPECT_EQ(h.state.phase, RoundPhase::kCancelled);
-  EXPECT_EQ(h.state.reason, "base version 7 was rolled back: accuracy fell");
+  EXPECT_EQ(h.state.reason, "base version 7 was abandoned: accuracy fell");
   EXPECT_EQ(h.Find<AbortFold>()->run, 1);
 }
 

@@ -33,6 +33,22 @@ TEST(ScheduleTest, ContinuousAlwaysFires) {
   EXPECT_FALSE(StepSchedule(schedule, kSet, true, std::nullopt, kSet).fire);
 }
 
+TEST(ScheduleTest, ContinuousWaitsForAStoredPause) {
+  const Schedule schedule = Make("continuous", "");
+  const absl::Time next = kSet + absl::Seconds(30);
+  const ScheduleStep early =
+      StepSchedule(schedule, kSet, false, next, next - absl::Seconds(1));
+  EXPECT_FALSE(early.fire);
+  EXPECT_EQ(early.next_at, next);
+  const ScheduleStep due = StepSchedule(schedule, kSet, false, next, next);
+  EXPECT_TRUE(due.fire);
+  EXPECT_EQ(due.next_at, std::nullopt);
+  // A clock set back by a week does not make a pause of a week.
+  EXPECT_TRUE(
+      StepSchedule(schedule, kSet, false, next, next - absl::Hours(24 * 7))
+          .fire);
+}
+
 TEST(ScheduleTest, EveryKeepsToItsGrid) {
   const Schedule schedule = Make("every", "15m");
   EXPECT_EQ(schedule.NextFire(kSet, kSet), kSet + absl::Minutes(15));

@@ -44,7 +44,7 @@ TEST_F(CheckTest, CountsAHealthyStore) {
   ASSERT_OK_AND_ASSIGN(const CheckReport report,
                        CheckStore(*store_, {.deep = true}));
   EXPECT_TRUE(report.clean());
-  EXPECT_EQ(report.schema_version, 1);
+  EXPECT_EQ(report.schema_version, 2);
   EXPECT_EQ(report.rounds, 1);
   EXPECT_EQ(report.versions, 1);
   EXPECT_EQ(report.contributions, 1);

@@ -150,6 +150,34 @@ TEST_F(SqliteTest, MigrateRunsEachStepOnce) {
   EXPECT_OK(CheckSchema(*db_, all, false));
 }
 
+TEST_F(SqliteTest, AnOldHistoryGetsItsLineage) {
+  const auto migrations = EmbeddedMigrations();
+  ASSERT_OK(Migrate(*db_, migrations.first(1)));
+  const std::string hash(64, 'a');
+  ASSERT_OK(db_->Script(Cat(
+      "INSERT INTO institution (id, name, state, created_at, updated_at) "
+      "VALUES (1, 'bank-a', 'active', 0, 0), (2, 'bank-b', 'active', 0, 0);"
+      "INSERT INTO version (number, digest, blob_bytes, state, signature, "
+      "created_at) VALUES (0, '",
+      hash, "', 1, 'promoted', x'00', 0), (1, '", std::string(64, 'c'),
+      "', 1, 'promoted', x'00', 0);"
+      "INSERT INTO round (id, attempt, state, base_version, "
+      "candidate_version, config_json, planned_at, finished_at, "
+      "round_key_state, \"trigger\") VALUES (1, 1, 'promoted', 0, 1, '{}', 0, "
+      "1, 'none', 'manual');"
+      "INSERT INTO contribution (id, round, attempt, institution_id, state, "
+      "manifest, payload_digest, payload_bytes, sealed, receipt, begun_at, "
+      "committed_at) VALUES ('c1', 1, 1, 1, 'folded', x'00', '",
+      hash, "', 1, 0, x'00', 0, 0), ('c2', 1, 1, 2, 'quarantined', x'00', '",
+      hash, "', 1, 0, x'00', 0, 0);")));
+  ASSERT_OK(Migrate(*db_, migrations));
+  EXPECT_THAT(db_->OneInt("SELECT count(*) FROM version_contribution"),
+              IsOkAndHolds(1));
+  EXPECT_THAT(db_->OneInt("SELECT version FROM version_contribution "
+                          "WHERE contribution = 'c1'"),
+              IsOkAndHolds(1));
+}
+
 TEST_F(SqliteTest, AFailingMigrationLeavesTheStepBefore) {
   const Migration steps[] = {{1, "one", "CREATE TABLE one (x);"},
                              {2, "bad", "CREATE TABLE two (x); NONSENSE;"}};

@@ -1,0 +1,91 @@
+// What others see of the engine: watchers and gauges.
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "consilium/base/status_macros.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+
+uint64_t Engine::Subscribe(std::function<void(int64_t)> callback) {
+  MutexLock lock(&watch_mu_);
+  const uint64_t id = next_watch_++;
+  watchers_[id] = std::move(callback);
+  return id;
+}
+
+void Engine::Unsubscribe(uint64_t id) {
+  MutexLock lock(&watch_mu_);
+  watchers_.erase(id);
+}
+
+void Engine::TellWatchers(int64_t round) {
+  std::vector<std::function<void(int64_t)>> callbacks;
+  {
+    MutexLock lock(&watch_mu_);
+    for (const auto& [id, callback] : watchers_) callbacks.push_back(callback);
+  }
+  for (const auto& callback : callbacks) callback(round);
+}
+
+void Engine::AfterChange(int64_t round) {
+  WakeBoard();
+  Kick();
+  TellWatchers(round);
+}
+
+bool Engine::UploadsMoved(absl::Duration now) {
+  if (now < next_progress_) return false;
+  next_progress_ = now + options_.progress_period;
+  const int64_t bytes = hub_.ReceivedBytes();
+  return std::exchange(seen_upload_bytes_, bytes) != bytes && bytes > 0;
+}
+
+void Engine::UpdateGauges() {
+  int64_t connected = 0;
+  for (const auto& peer : peers_.All()) connected += Connected(*peer) ? 1 : 0;
+  deps_.listener->OnConnectedInstitutions(connected);
+  deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
+                               deps_.store->space().reserved_bytes());
+}
+
+// What metrics say before anything changes.
+absl::Status Engine::ShowStored() {
+  std::map<std::string, absl::Time> expiries;
+  std::optional<RoundRow> newest;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(newest, FindLatestRound(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(const auto institutions,
+                                   ListInstitutions(tx));
+        for (const InstitutionRow& row : institutions) {
+          CONSILIUM_ASSIGN_OR_RETURN(const auto certificates,
+                                     ListCertificates(tx, row.id));
+          for (const CertificateRow& c : certificates) {
+            if (c.revoked_at.has_value()) continue;
+            absl::Time& until =
+                expiries.try_emplace(row.name, c.not_after).first->second;
+            until = std::max(until, c.not_after);
+          }
+        }
+        return absl::OkStatus();
+      }));
+  for (const auto& [name, until] : expiries) {
+    deps_.listener->OnCertificateExpiry(name, until);
+  }
+  if (!newest.has_value()) return absl::OkStatus();
+  CONSILIUM_ASSIGN_OR_RETURN(const RoundState state,
+                             RoundStateFromJson(newest->state_json));
+  deps_.listener->OnRound(newest->id, state.phase, CountMembers(state));
+  MutexLock lock(&mu_);
+  newest_round_ = newest->id;
+  return absl::OkStatus();
+}
+
+}  // namespace consilium

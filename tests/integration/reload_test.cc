@@ -1,0 +1,149 @@
+// Certificates change while calls go on: the server's by command, by SIGHUP
+// and by itself, an institution's before it ends.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+
+#include "consilium/base/bytes.h"
+#include "consilium/secure/ca.h"
+#include "consilium/secure/random.h"
+#include "consilium/v1/federation.grpc.pb.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/security/auth_context.h"
+#include "proto/wire/status.h"
+#include "tests/integration/rounds.h"
+#include "tests/support/status_matchers.h"
+
+namespace consilium {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Of the certificate that the server shows to a new connection.
+std::string ServerSerial(TestFederation& federation) {
+  const TlsIdentity identity = federation.IdentityOf("bank-a");
+  const auto stub =
+      v1::FederationService::NewStub(federation.ChannelWith(identity));
+  v1::HelloRequest request;
+  request.mutable_protocol()->set_min(1);
+  request.mutable_protocol()->set_max(1);
+  v1::HelloResponse response;
+  grpc::ClientContext context;
+  EXPECT_THAT(FromGrpc(stub->Hello(&context, request, &response)), IsOk());
+  const auto pem = context.auth_context()->FindPropertyValues("x509_pem_cert");
+  if (pem.size() != 1) return "none";
+  const auto info = ParseCertificate(std::string(pem[0].data(), pem[0].size()));
+  return info.ok() ? info->serial : std::string(info.status().message());
+}
+
+// Another certificate for the same key and names, as an operator's own CA
+// tooling would leave it on the disk. Returns its serial.
+std::string ReplaceServerCertificate(TestFederation& federation) {
+  const CoordinatorConfig& config = federation.config();
+  const auto ca = IssuingCa::LoadDirectory(
+      federation.fs(), JoinPath(federation.dir(), "coordinator/identity"),
+      config.federation.name, absl::Now());
+  const auto key = TlsKey::LoadFile(federation.fs(), config.tls.server_key);
+  const auto old =
+      ReadWholeFile(federation.fs(), config.tls.server_certificate, 1 << 16);
+  EXPECT_THAT(ca.status(), IsOk());
+  EXPECT_THAT(key.status(), IsOk());
+  EXPECT_THAT(old, IsOk());
+  const auto names = ServerNamesOf(*old);
+  EXPECT_THAT(names, IsOk());
+  const auto chain = ca->IssueServer(*names, *key, absl::Now(),
+                                     absl::Hours(24 * 30), *SystemRandom());
+  EXPECT_THAT(chain, IsOk());
+  EXPECT_OK(WriteFileAtomic(federation.fs(), config.tls.server_certificate,
+                            AsBytes(*chain), 0600));
+  return ParseCertificate(*chain)->serial;
+}
+
+TEST(ReloadTest, ANewServerCertificateIsShownWithoutARestart) {
+  TimedFederation f({}, {"bank-a", "bank-b"});
+  const std::string before = ServerSerial(*f);
+  // A long poll over the old connection, which must not notice.
+  client::TrainTask task;
+  std::thread waiting([&] { task = WaitForTask(f["bank-a"]); });
+  v1::RenewServerCertificateRequest request;
+  v1::CertificateInfo renewed;
+  grpc::ClientContext context;
+  ASSERT_THAT(
+      FromGrpc(f->admin().RenewServerCertificate(&context, request, &renewed)),
+      IsOk());
+  EXPECT_NE(renewed.serial(), before);
+  EXPECT_EQ(ServerSerial(*f), renewed.serial());
+  const uint64_t id = f->StartRound();
+  waiting.join();
+  EXPECT_EQ(task.round, id);
+  ExpectReceipt(SubmitConstant(f["bank-a"], task, 1, 1));
+}
+
+TEST(ReloadTest, ReloadTakesWhatLiesOnTheDisk) {
+  TimedFederation f({}, {"bank-a"});
+  const std::string before = ServerSerial(*f);
+  const std::string placed = ReplaceServerCertificate(*f);
+  EXPECT_EQ(ServerSerial(*f), before);
+  ASSERT_OK(f->server().Reload());
+  EXPECT_EQ(ServerSerial(*f), placed);
+}
+
+TEST(ReloadTest, ItLooksByItselfFromTimeToTime) {
+  TimedFederation f({}, {"bank-a"});
+  ServerSerial(*f);
+  const std::string placed = ReplaceServerCertificate(*f);
+  f.Advance(f->config().tls.reload_interval + absl::Seconds(1));
+  EXPECT_EQ(ServerSerial(*f), placed);
+}
+
+TEST(ReloadTest, ABadFileLeavesTheOldCertificateInUse) {
+  TimedFederation f({}, {"bank-a"});
+  const std::string before = ServerSerial(*f);
+  ASSERT_OK(WriteFileAtomic(f->fs(), f->config().tls.server_certificate,
+                            AsBytes("no certificate"), 0600));
+  EXPECT_FALSE(f->server().Reload().ok());
+  EXPECT_EQ(ServerSerial(*f), before);
+}
+
+TEST(RenewalTest, AnInstitutionGetsANewKeyAndGoesOn) {
+  TimedFederation f({}, {"bank-a", "bank-b"});
+  client::Client& a = f["bank-a"];
+  const client::SessionInfo info = a.info();
+  EXPECT_LT(info.renew_after, info.certificate_not_after);
+  EXPECT_GT(info.renew_after, f.now());
+  const uint64_t id = f->StartRound();
+  const client::TrainTask task = WaitForTask(a);
+  const TlsIdentity before = f->IdentityOf("bank-a");
+  ASSERT_OK(a.Renew());
+  const TlsIdentity after = f->IdentityOf("bank-a");
+  EXPECT_NE(after.leaf.serial, before.leaf.serial);
+  EXPECT_EQ(after.leaf.subject_uri, before.leaf.subject_uri);
+  // The round goes on with the new certificate, and so does a new process.
+  ExpectReceipt(SubmitConstant(a, task, 1, 100));
+  Contribute(f["bank-b"], 3);
+  EXPECT_EQ(f->WaitForEnd(id).phase(), "promoted");
+  v1::GetInstitutionRequest request;
+  request.set_name("bank-a");
+  v1::InstitutionInfo known;
+  grpc::ClientContext context;
+  ASSERT_THAT(FromGrpc(f->admin().GetInstitution(&context, request, &known)),
+              IsOk());
+  EXPECT_EQ(known.certificates_size(), 2);
+  // Revocation takes both away.
+  ASSERT_OK(f->SetState("bank-a", v1::SetInstitutionStateRequest::REVOKE, ""));
+  for (const TlsIdentity* identity : {&before, &after}) {
+    const auto stub = v1::FederationService::NewStub(f->ChannelWith(*identity));
+    v1::WaitForWorkRequest wait;
+    v1::WaitForWorkResponse answer;
+    grpc::ClientContext call;
+    EXPECT_THAT(
+        FromGrpc(stub->WaitForWork(&call, wait, &answer)),
+        StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("revoked")));
+  }
+}
+
+}  // namespace
+}  // namespace consilium
