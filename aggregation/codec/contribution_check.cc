@@ -81,7 +81,7 @@ absl::Status ContributionChecker::CheckMetadata(const FrameView& frame) {
   if (metadata.examples > limits_.max_examples) {
     return absl::ResourceExhaustedError(
         Cat("metadata: ", metadata.examples,
-            " examples exceed limits.max_examples ", limits_.max_examples));
+            " examples exceed rounds.maximum_weight ", limits_.max_examples));
   }
   for (const GroupTokens& entry : metadata.group_tokens) {
     const std::string group = space_->layout().groups()[entry.group].ToString();
@@ -130,7 +130,7 @@ absl::Status ContributionChecker::CheckValues(const DecodedFrame& frame) {
   stats_.norm = std::sqrt(sum_squares_);
   if (limits_.max_norm > 0 && stats_.norm > limits_.max_norm) {
     return absl::ResourceExhaustedError(
-        Cat("the norm is above limits.max_norm ", limits_.max_norm, " (",
+        Cat("the norm is above rounds.maximum_norm ", limits_.max_norm, " (",
             stats_.norm, " after ", next_element_, " elements)"));
   }
   return absl::OkStatus();

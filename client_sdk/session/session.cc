@@ -76,13 +76,13 @@ absl::StatusOr<std::unique_ptr<FileLock>> LockState(
 Session::Session(Parts parts)
     : options_(std::move(parts.options)),
       deps_(parts.deps),
-      runner_(std::move(parts.runner)),
       events_(options_.observer),
       transport_(std::move(parts.transport)),
       name_(parts.identity.name),
       trust_{parts.identity.signing_key, parts.identity.name.federation,
              parts.identity.name.name},
-      lock_(std::move(parts.lock)) {
+      lock_(std::move(parts.lock)),
+      runner_(std::move(parts.runner)) {
   if (runner_ != nullptr) deps_.later = runner_.get();
 }
 
@@ -125,7 +125,10 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
     MutexLock lock(&self->mutex_);
     digest = self->greeting_.layout_digest;
   }
-  CONSILIUM_RETURN_IF_ERROR(self->LayoutFor(digest, cancel).status());
+  // Without a version yet the layout comes with the first task.
+  if (digest != Sha256Digest()) {
+    CONSILIUM_RETURN_IF_ERROR(self->LayoutFor(digest, cancel).status());
+  }
   return self;
 }
 
@@ -316,11 +319,15 @@ absl::StatusOr<std::shared_ptr<const OpenedVersion>> Session::OpenVersion(
     const Version& version, const ProgressCallback& progress,
     const CancelToken& user_cancel) {
   const EitherCancel either(user_cancel, stop_.token());
-  Sha256Digest digest;
-  {
+  const auto layout_digest = [this] {
     MutexLock lock(&mutex_);
-    digest = greeting_.layout_digest;
+    return greeting_.layout_digest;
+  };
+  if (layout_digest() == Sha256Digest()) {
+    CONSILIUM_RETURN_IF_ERROR(Retried("greeting", 0, either.token(),
+                                      [&] { return Greet(either.token()); }));
   }
+  const Sha256Digest digest = layout_digest();
   CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<const Layout> layout,
                              LayoutFor(digest, either.token()));
   CONSILIUM_RETURN_IF_ERROR(download_turn_.Take(either.token()));

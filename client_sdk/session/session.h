@@ -123,7 +123,6 @@ class Session {
 
   const ClientOptions options_;
   SessionDeps deps_;
-  const std::unique_ptr<DelayedRunner> runner_;
   EventSink events_;
   const std::unique_ptr<Transport> transport_;
   const PeerName name_;
@@ -147,6 +146,8 @@ class Session {
   std::string idle_reason_ ABSL_GUARDED_BY(mutex_);  // as last told
   // Since when WaitForWork has had no answer, over several calls.
   std::optional<absl::Duration> no_work_answer_since_ ABSL_GUARDED_BY(mutex_);
+  // Last: what it still runs uses the members above and the directory's lock.
+  const std::unique_ptr<DelayedRunner> runner_;
 };
 
 }  // namespace consilium::client::internal

@@ -51,6 +51,7 @@ absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
   const std::string what = Cat("upload for round ", round);
   Retrier retrier(options_.retry, deps_, events_, round, cancel);
   int odd_answers = 0;
+  int damaged_chunks = 0;
   for (;;) {
     if (cancel.cancelled()) return cancel.status();
     bool moved = false;
@@ -83,7 +84,11 @@ absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
       continue;
     }
     if (const auto* refused = std::get_if<Refused>(&*outcome)) {
-      if (PassesByItself(refused->code)) {
+      // A chunk that was damaged on its way is sent again from where it stands.
+      const bool damaged = refused->code == RefusalCode::kAuthentication &&
+                           refused->retry_after > absl::ZeroDuration() &&
+                           ++damaged_chunks < kPatience;
+      if (damaged || PassesByItself(refused->code)) {
         CONSILIUM_RETURN_IF_ERROR(
             retrier.Refused(refused->retry_after, AsError(*refused), what));
         continue;

@@ -95,6 +95,14 @@ absl::StatusOr<std::shared_ptr<const OpenedVersion>> VersionCache::Open(
     const Version& version, const Layout& layout,
     const Sha256Digest& layout_digest, const ProgressCallback& progress,
     const CancelToken& cancel) {
+  if (const auto open = opened_.find(version.digest); open != opened_.end()) {
+    auto live = open->second.lock();
+    if (live != nullptr && live->version == version) {
+      std::erase(recent_, version.digest);
+      recent_.push_back(version.digest);
+      return live;
+    }
+  }
   const std::string path = VersionPath(version.digest);
   if (deps_.fs->Exists(path) && !verified_.contains(version.digest)) {
     CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,

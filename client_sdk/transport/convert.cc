@@ -143,9 +143,12 @@ absl::StatusOr<Greeting> FromProto(const v1::HelloResponse& in) {
   greeting.protocol = in.protocol();
   greeting.federation = in.federation();
   greeting.institution = in.institution();
-  auto digest = DigestOf(in.layout_digest(), "layout_digest");
-  if (!digest.ok()) return Malformed("greeting", digest.status());
-  greeting.layout_digest = *digest;
+  // Before version 0 is imported there is no layout.
+  if (!in.layout_digest().empty()) {
+    auto digest = DigestOf(in.layout_digest(), "layout_digest");
+    if (!digest.ok()) return Malformed("greeting", digest.status());
+    greeting.layout_digest = *digest;
+  }
   greeting.layout_bytes = in.layout_bytes();
   greeting.max_update_bytes = in.max_update_bytes();
   greeting.max_chunk_bytes = in.max_chunk_bytes();

@@ -35,6 +35,18 @@ struct Request {
   std::optional<ProxyAddress> proxy;
 };
 
+// A coordinator that listens on every interface may not know its own name; the
+// one that led here is good for its other port too.
+std::string ReachableAddress(const std::string& address,
+                             const std::string& host) {
+  auto parsed = HostPort::Parse(address);
+  if (!parsed.ok() || (parsed->host != "0.0.0.0" && parsed->host != "::")) {
+    return address;
+  }
+  parsed->host = host;
+  return parsed->ToString();
+}
+
 absl::StatusOr<Request> Check(const EnrollOptions& options) {
   auto server = HostPort::Parse(options.coordinator);
   if (!server.ok()) return Annotate(server.status(), "coordinator");
@@ -172,7 +184,8 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   enrollment.federation = name.federation;
   enrollment.institution = name.name;
   enrollment.uri = name.Uri();
-  enrollment.service_address = response.service_address();
+  enrollment.service_address =
+      ReachableAddress(response.service_address(), request.server.host);
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;
@@ -183,7 +196,7 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
       WriteFileAtomic(fs, paths.signing_key, AsBytes(signing_pem), 0644));
   if (!fs->Exists(enrollment.config_path)) {
     const std::string config = internal::ClientConfigText(
-        name.federation, name.name, response.service_address());
+        name.federation, name.name, enrollment.service_address);
     CONSILIUM_RETURN_IF_ERROR(
         WriteFileAtomic(fs, enrollment.config_path, AsBytes(config), 0644));
   }

@@ -67,7 +67,7 @@ struct CoordinatorConfig {
   absl::Duration failure_pause = absl::Seconds(30);
 
   struct Limits {
-    int64_t max_connections = 4096;
+    int64_t max_waiting_calls = 4096;
     int64_t max_streams_per_institution = 4;
     int64_t max_uploads = 256;
     int64_t upload_window_bytes = int64_t{8} << 20;

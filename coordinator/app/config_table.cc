@@ -281,8 +281,10 @@ void AddRounds(Keys& k) {
 
 void AddLimits(Keys& k) {
   const char* s = "limits";
-  k.push_back(Count(s, "max_connections", AT(limits.max_connections), 1,
-                    1'000'000, "Connections served at once."));
+  k.push_back(Count(s, "max_waiting_calls", AT(limits.max_waiting_calls), 1,
+                    1'000'000,
+                    "Institutions that wait for work at once; further ones ask "
+                    "again later."));
   k.push_back(Count(s, "max_streams_per_institution",
                     AT(limits.max_streams_per_institution), 1, 1000,
                     "Streams that one institution may have open."));

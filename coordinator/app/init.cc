@@ -14,6 +14,11 @@
 namespace consilium {
 namespace {
 
+std::string PortOf(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  return colon == std::string::npos ? "8443" : address.substr(colon + 1);
+}
+
 class Maker {
  public:
   Maker(const InitOptions& options, absl::Time now, FileSystem* fs,
@@ -50,6 +55,11 @@ class Maker {
         fs_, Path("secrets/storage.key")));
     CoordinatorConfig config = options_.config;
     config.federation.name = options_.federation;
+    if (config.listen.advertised_address.empty() && !options_.hosts.empty() &&
+        PortOf(config.listen.address) != "0") {
+      config.listen.advertised_address =
+          Cat(options_.hosts.front(), ":", PortOf(config.listen.address));
+    }
     CONSILIUM_RETURN_IF_ERROR(
         Write("consilium.toml", DefaultConfigText(config)));
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo operator_info,
@@ -107,10 +117,7 @@ class Maker {
                      *random_));
     CONSILIUM_RETURN_IF_ERROR(Write("operator/operator.pem", chain));
     CONSILIUM_RETURN_IF_ERROR(Write("operator/ca.pem", root_pem));
-    const std::string& address = config.listen.address;
-    const size_t colon = address.rfind(':');
-    const std::string port =
-        colon == std::string::npos ? "8443" : address.substr(colon + 1);
+    const std::string port = PortOf(config.listen.address);
     const std::string& host =
         options_.hosts.empty() ? "localhost" : options_.hosts.front();
     CONSILIUM_RETURN_IF_ERROR(Write(

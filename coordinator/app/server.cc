@@ -95,8 +95,9 @@ class Server final : public CoordinatorServer {
         fs_(fs),
         clock_(clock, absl::InfinitePast()),
         authenticator_(config.federation.name),
-        ingest_(static_cast<size_t>(config.workers.ingest_threads)),
-        rpc_(kRpcThreads) {}
+        ingest_(std::make_unique<ThreadPool>(
+            static_cast<size_t>(config.workers.ingest_threads))),
+        rpc_(std::make_unique<ThreadPool>(kRpcThreads)) {}
   ~Server() override { Stop(); }
 
   absl::Status Run() {
@@ -161,6 +162,10 @@ class Server final : public CoordinatorServer {
     server_.reset();
     enrollment_server_.reset();
     http_.reset();
+    // What streams left behind still writes to the store. Strands hand on from
+    // one pool to the other.
+    rpc_.reset();
+    ingest_.reset();
     if (store_ != nullptr) {
       const absl::Status closed = store_->Close();
       if (!closed.ok()) logger_->Error({}, closed.message().data());
@@ -222,11 +227,11 @@ class Server final : public CoordinatorServer {
     RpcDeps deps;
     deps.engine = engine_.get();
     deps.authenticator = &authenticator_;
-    deps.executor = &rpc_;
-    deps.ingest = &ingest_;
+    deps.executor = rpc_.get();
+    deps.ingest = ingest_.get();
     deps.max_streams_per_institution =
         config_.limits.max_streams_per_institution;
-    deps.max_calls = config_.limits.max_connections;
+    deps.max_calls = config_.limits.max_waiting_calls;
     FederationLimits limits;
     limits.upload_window_bytes =
         static_cast<uint64_t>(config_.limits.upload_window_bytes);
@@ -292,8 +297,8 @@ class Server final : public CoordinatorServer {
   std::unique_ptr<Store> store_;
   std::unique_ptr<Engine> engine_;
   // The pools finish before what their tasks use goes.
-  ThreadPool ingest_;
-  ThreadPool rpc_;
+  std::unique_ptr<ThreadPool> ingest_;
+  std::unique_ptr<ThreadPool> rpc_;
   std::unique_ptr<FederationServiceImpl> federation_service_;
   std::unique_ptr<EnrollmentServiceImpl> enrollment_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;

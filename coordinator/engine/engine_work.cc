@@ -131,17 +131,13 @@ Work Engine::WorkLocked(const PeerState& peer) {
   // With immediate promotion one round is judged while the next one collects:
   // work in any of them comes before the reason why the first one waits.
   std::optional<Work> waiting;
-  // With immediate promotion one round is judged while the next one collects:
-  // work in any of them comes before the reason why the first one waits.
-  std::optional<Work> waiting;
   for (const auto& [id, live] : rounds_) {
     const RoundState& state = live->state;
     if (IsTerminal(state.phase)) continue;
     const RoundMember* const member = FindMember(state, peer.name);
     const bool collecting = state.phase == RoundPhase::kOpen ||
                             state.phase == RoundPhase::kCollecting;
-    // A quarantined one may send again, but is not asked to: it would train
-    // the same fault once more.
+    // A quarantined one is not asked again: it would train the same fault.
     if (collecting && member != nullptr && MayContribute(*member) &&
         member->state != MemberState::kFailed) {
       TrainWork work;

@@ -454,7 +454,8 @@ void UploadHub::CloseAll(const Refused& refused) {
 std::optional<Refused> UploadHub::CheckSpoolSpace(
     const UploadManifest& manifest) {
   if (options_.max_spool_bytes == 0) return std::nullopt;
-  const int64_t used = SpoolBytes() + SpoolBytesFor(manifest);
+  const int64_t used =
+      SpoolBytes() + store_->space().reserved_bytes() + SpoolBytesFor(manifest);
   if (used <= options_.max_spool_bytes) return std::nullopt;
   return Refused{
       RefusalCode::kNoSpace,

@@ -134,8 +134,6 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::unique_ptr<ContributionChecker> checker_ ABSL_GUARDED_BY(work_mu_);
   std::unique_ptr<Hasher> hasher_ ABSL_GUARDED_BY(work_mu_);
   std::optional<ChunkOpener> opener_ ABSL_GUARDED_BY(work_mu_);
-  // Null once retired.
-  std::unique_ptr<SpoolWriter> spool_ ABSL_GUARDED_BY(work_mu_);
   uint64_t next_index_ ABSL_GUARDED_BY(work_mu_) = 0;
   std::optional<UploadResult> result_ ABSL_GUARDED_BY(work_mu_);
 
@@ -145,6 +143,9 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   mutable Mutex mu_;
   std::shared_ptr<UploadSink> sink_ ABSL_GUARDED_BY(mu_);
   std::optional<Refused> closed_ ABSL_GUARDED_BY(mu_);
+  // Null once retired. Last: until it is closed it calls back, which uses the
+  // members above.
+  std::unique_ptr<SpoolWriter> spool_ ABSL_GUARDED_BY(work_mu_);
 };
 
 // Compares a manifest with its round. Engaged: why it is refused.

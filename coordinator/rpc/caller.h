@@ -24,7 +24,7 @@ struct RpcDeps {
   // Opens, checks and spools chunks, reads blobs: busy with data.
   Executor* ingest = nullptr;
   int64_t max_streams_per_institution = 4;
-  // Long polls and streams under way, of all callers; limits.max_connections.
+  // Long polls under way, of all callers; limits.max_waiting_calls.
   int64_t max_calls = 4096;
 };
 

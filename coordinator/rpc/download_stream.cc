@@ -119,7 +119,16 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     }
     if (admitted->role == PeerRole::kInstitution) {
       peer_ = deps_.engine->peers().Find(admitted->name);
-      ++peer_->streams;
+      const int64_t streams = ++peer_->streams;
+      // One more: a long poll waits beside them.
+      if (streams > deps_.max_streams_per_institution + 1) {
+        Finish(ToGrpc(absl::ResourceExhaustedError(
+            Cat(admitted->name, " has ", streams,
+                " streams open, the limit is "
+                "limits.max_streams_per_institution ",
+                deps_.max_streams_per_institution))));
+        return;
+      }
     }
     deps_.executor->Schedule([this] { Open(); });
   }

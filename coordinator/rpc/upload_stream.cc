@@ -87,6 +87,7 @@ class UploadStream final
   void OnCancel() override {
     MutexLock lock(&mu_);
     cancelled_ = true;
+    MaybeFinish();
   }
 
   void OnDone() override {

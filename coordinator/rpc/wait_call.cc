@@ -82,7 +82,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
     }
     if (static_cast<int64_t>(engine.board().size()) >= deps_.max_calls) {
       Finish(ToGrpc(absl::ResourceExhaustedError(
-          Cat("limits.max_connections ", deps_.max_calls,
+          Cat("limits.max_waiting_calls ", deps_.max_calls,
               " calls are waiting already; try again later"))));
       return;
     }

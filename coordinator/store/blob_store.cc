@@ -146,7 +146,13 @@ absl::StatusOr<BlobWriter> BlobStore::NewWriter(int64_t expected_bytes) {
   }
   BlobWriter writer(this, std::move(path), *std::move(file), false);
   if (expected_bytes > 0) {
-    CONSILIUM_RETURN_IF_ERROR(writer.file()->Allocate(expected_bytes));
+    absl::Status allocated = writer.file()->Allocate(expected_bytes);
+    if (absl::IsResourceExhausted(allocated) && spares_ != nullptr &&
+        spares_->bytes() > 0) {
+      CONSILIUM_RETURN_IF_ERROR(spares_->Clear());
+      allocated = writer.file()->Allocate(expected_bytes);
+    }
+    CONSILIUM_RETURN_IF_ERROR(allocated);
   }
   return writer;
 }
@@ -234,6 +240,12 @@ void BlobStore::Unshare() {
   changed_.SignalAll();
 }
 
+void BlobStore::AddPin(int change) {
+  MutexLock lock(&mu_);
+  while (collecting_) changed_.Wait(&mu_);
+  pins_ += change;
+}
+
 void BlobStore::Release(const Sha256Digest& digest) {
   Share();
   {
@@ -292,7 +304,9 @@ absl::StatusOr<BlobStore::Collected> BlobStore::Collect(
   std::set<Sha256Digest> keep;
   {
     MutexLock lock(&mu_);
-    while (collecting_ || sharers_ > 0) changed_.Wait(&mu_);
+    while (collecting_ || (sharers_ > 0 && pins_ == 0)) changed_.Wait(&mu_);
+    // What it would remove is still there the next time.
+    if (pins_ > 0) return Collected{};
     collecting_ = true;
     keep.insert(pending_.begin(), pending_.end());
   }

@@ -92,11 +92,12 @@ class BlobStore {
 
   std::string PathOf(const Sha256Digest& digest) const;
 
-  // While a Pin lives, Collect removes nothing: backup holds one.
+  // While a Pin lives, Collect removes nothing and does not wait: backup and
+  // check hold one for as long as they read.
   class Pin {
    public:
-    explicit Pin(BlobStore* store) : store_(store) { store_->Share(); }
-    ~Pin() { store_->Unshare(); }
+    explicit Pin(BlobStore* store) : store_(store) { store_->AddPin(1); }
+    ~Pin() { store_->AddPin(-1); }
     Pin(const Pin&) = delete;
     Pin& operator=(const Pin&) = delete;
 
@@ -145,13 +146,15 @@ class BlobStore {
   const std::string dir_;
   const std::string temp_dir_;
   SpareFiles* const spares_;
-  // A lock that Publish, Release and Pin share and Collect holds alone.
+  // A lock that Publish and Release share and Collect holds alone.
   void Share();
   void Unshare();
+  void AddPin(int change);
 
   mutable Mutex mu_;
   CondVar changed_;
   int sharers_ ABSL_GUARDED_BY(mu_) = 0;
+  int pins_ ABSL_GUARDED_BY(mu_) = 0;
   bool collecting_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t next_temp_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<std::string> open_temps_ ABSL_GUARDED_BY(mu_);

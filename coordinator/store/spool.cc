@@ -176,6 +176,7 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   state->header = std::move(header);
   state->file = std::move(file);
   state->syncer = syncer_;
+  state->spares = spares_;
   state->on_durable = std::move(on_durable);
   state->Start(0, static_cast<int64_t>(bytes.size()));
   return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
@@ -183,6 +184,7 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
 
 absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
     const std::string& path, RecordCheck check, DurableFn on_durable) {
+  FileUse use = Use(JoinPath(root_, path));
   CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
                              fs_->Open(JoinPath(root_, path), {.write = true}));
   CONSILIUM_ASSIGN_OR_RETURN(DecodedSpoolHeader decoded,
@@ -210,10 +212,11 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
   CONSILIUM_RETURN_IF_ERROR(file->Sync());
   auto state = std::make_shared<SpoolWriter::State>();
   state->path = path;
-  state->use = Use(JoinPath(root_, path));
+  state->use = std::move(use);
   state->header = std::move(decoded.header);
   state->file = std::move(file);
   state->syncer = syncer_;
+  state->spares = spares_;
   state->on_durable = std::move(on_durable);
   state->Start(records, end);
   return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));

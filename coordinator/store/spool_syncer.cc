@@ -97,7 +97,13 @@ absl::Status SpoolWriter::State::Append(uint64_t index,
               header.total_chunks, " comes next"));
     }
   }
-  CONSILIUM_RETURN_IF_ERROR(WriteRecord(index, body, vector));
+  absl::Status written = WriteRecord(index, body, vector);
+  if (absl::IsResourceExhausted(written) && spares != nullptr &&
+      spares->bytes() > 0) {
+    CONSILIUM_RETURN_IF_ERROR(spares->Clear());
+    written = WriteRecord(index, body, vector);
+  }
+  CONSILIUM_RETURN_IF_ERROR(written);
   end += static_cast<int64_t>(kSpoolRecordHead + body.size());
   if (end - hinted >= kWritebackBytes) {
     // Only a hint: its failure shows in the sync.
@@ -133,7 +139,7 @@ bool SpoolWriter::State::SyncOnce() {
     MutexLock lock(&mu);
     if (running) return false;
     hurried = false;
-    if (closed || !broken.ok()) {
+    if (closed || !broken.ok() || appended == durable) {
       scheduled = false;
       changed.SignalAll();
       return false;
@@ -173,6 +179,8 @@ bool SpoolWriter::State::SyncOnce() {
   if (synced.ok()) told = target;
   const bool more = broken.ok() && !closed && appended > target;
   scheduled = more && syncer != nullptr;
+  // In the same breath as `running`: Append leaves the queue to whoever set it.
+  hurried = scheduled && WorthSync();
   changed.SignalAll();
   return more;
 }
@@ -294,7 +302,7 @@ void SpoolSyncer::Impl::Loop() {
       bool now = false;
       {
         MutexLock lock(&state->mu);
-        now = state->hurried = state->WorthSync();
+        now = state->hurried;
       }
       Schedule(std::move(state), now);
     }

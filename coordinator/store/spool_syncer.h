@@ -36,7 +36,8 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   FileUse use;                 // ended by Close
   std::unique_ptr<File> file;  // reset by Close, when no thread is inside
   SpoolSyncer::Impl* syncer = nullptr;
-  DurableFn on_durable;  // called by whoever holds `running`
+  SpareFiles* spares = nullptr;  // given up when the disk is full
+  DurableFn on_durable;          // called by whoever holds `running`
 
   // Appender thread only.
   int64_t end = 0;        // offset of the next record

@@ -46,6 +46,7 @@ class Waiter {
     Poll();
     return true;
   }
+  // Milliseconds, or -1 where the call failed.
   double TimedCall() {
     grpc::ClientContext context;
     v1::ReportProgressRequest request;
@@ -53,7 +54,7 @@ class Waiter {
     request.set_fraction(0.5);
     v1::ReportProgressResponse response;
     const absl::Time start = absl::Now();
-    stub_->ReportProgress(&context, request, &response);
+    if (!stub_->ReportProgress(&context, request, &response).ok()) return -1;
     return absl::ToDoubleMilliseconds(absl::Now() - start);
   }
 
@@ -128,6 +129,10 @@ int RunIdle(const std::string& service_address,
           waiters[static_cast<size_t>(i) % waiters.size()]->TimedCall());
     }
     std::sort(millis.begin(), millis.end());
+    if (millis.front() < 0) {
+      std::fprintf(stderr, "idle: a call was refused\n");
+      return 1;
+    }
     std::cout << millis[millis.size() * 99 / 100] << std::endl;
   }
   // The long polls are still pending: end without running destructors.

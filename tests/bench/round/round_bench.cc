@@ -1,7 +1,6 @@
 // The same round that peers are measured on: a real coordinator process, real
 // client processes through the SDK, mTLS and sealing on, training replaced by a
-// constant, the average checked bit for bit after every round. See README.md
-// of this folder.
+// constant, the average checked bit for bit after every round.
 
 #include <algorithm>
 #include <cmath>
