@@ -1,6 +1,7 @@
 #include "client_sdk/session/retrier.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "consilium/base/status_macros.h"
@@ -35,9 +36,14 @@ absl::Status ValidateRetryPolicy(const RetryPolicy& policy) {
             "; it must be at least retry.initial, ",
             FormatDuration(policy.initial)));
   }
-  if (!(policy.multiplier >= 1.0)) {
-    return absl::InvalidArgumentError(Cat(
-        "retry.multiplier is ", policy.multiplier, "; it must be at least 1"));
+  if (policy.cap == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(
+        "retry.cap is infinite; the wait between attempts must have an end");
+  }
+  if (!(policy.multiplier >= 1.0) || std::isinf(policy.multiplier)) {
+    return absl::InvalidArgumentError(
+        Cat("retry.multiplier is ", policy.multiplier,
+            "; it must be a finite number of at least 1"));
   }
   if (policy.give_up_after < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(

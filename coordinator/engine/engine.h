@@ -385,7 +385,7 @@ class Engine final : public UploadHost {
   absl::Status ShowStored();
   void Loop();
   void UpdateGauges();
-  void Kick();
+  void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);
 

@@ -238,39 +238,34 @@ void Engine::CarryOut(LiveRound& live, const Transition& t) {
   }
   std::string fallen;
   for (const RoundEffect& effect : t.effects) {
-    std::visit(
-        Overloaded{
-            [&](const ScheduleWake& e) { live.wake = e.at; },
-            [&](const CancelUploads& e) {
-              for (const std::string& name : e.institutions) {
-                hub_.CloseUploads(id, {name},
-                                  Refused{CutCode(t.state, name), e.reason});
-              }
-            },
-            [&](const BeginFold& e) { StartFold(live, e); },
-            [&](const AbortFold&) {
-              if (live.fold_cancel) live.fold_cancel->Cancel("the round ended");
-            },
-            [&](const Promote& e) {
-              if (live.candidate && live.candidate->number == e.candidate) {
-                live.candidate->state = VersionState::kPromoted;
-                live.candidate->promoted_at = live.state.clock;
-                current_ = live.candidate;
-              }
-            },
-            [&](const RollBack& e) {
-              fallen =
-                  Cat("version ", e.candidate, " was rolled back: ", e.reason);
-            },
-            [&](const consilium::QuarantineContribution&) {
-              deps_.listener->OnQuarantine();
-            },
-            [&](const Alert& e) {
-              deps_.listener->OnAlert();
-              Log("warn", id, "", e.reason);
-            },
-            [](const auto&) {}},
-        effect);
+    // Not std::visit: the lock analysis does not see into its lambdas.
+    if (const auto* wake = std::get_if<ScheduleWake>(&effect)) {
+      live.wake = wake->at;
+    } else if (const auto* uploads = std::get_if<CancelUploads>(&effect)) {
+      for (const std::string& name : uploads->institutions) {
+        hub_.CloseUploads(id, {name},
+                          Refused{CutCode(t.state, name), uploads->reason});
+      }
+    } else if (const auto* fold = std::get_if<BeginFold>(&effect)) {
+      StartFold(live, *fold);
+    } else if (std::holds_alternative<AbortFold>(effect)) {
+      if (live.fold_cancel) live.fold_cancel->Cancel("the round ended");
+    } else if (const auto* promoted = std::get_if<Promote>(&effect)) {
+      if (live.candidate && live.candidate->number == promoted->candidate) {
+        live.candidate->state = VersionState::kPromoted;
+        live.candidate->promoted_at = live.state.clock;
+        current_ = live.candidate;
+      }
+    } else if (const auto* back = std::get_if<RollBack>(&effect)) {
+      fallen = Cat("version ", back->candidate, " was rolled back: ",
+                   back->reason);
+    } else if (std::holds_alternative<consilium::QuarantineContribution>(
+                   effect)) {
+      deps_.listener->OnQuarantine();
+    } else if (const auto* alert = std::get_if<Alert>(&effect)) {
+      deps_.listener->OnAlert();
+      Log("warn", id, "", alert->reason);
+    }
   }
   if (id == newest_round_) {
     deps_.listener->OnRound(id, live.state.phase, CountMembers(live.state));

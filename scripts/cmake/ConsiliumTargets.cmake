@@ -4,6 +4,8 @@
 #   consilium_library(NAME n LAYER i [INTERFACE] [SRCS ...] [PUBLIC ...] [PRIVATE ...])
 #   consilium_binary(NAME n [OUTPUT name] SRCS ... DEPS ...)
 #   consilium_test(NAME n SRCS ... DEPS ... [LABELS ...] [TIMEOUT s])
+#     The label "threads" puts a test into consilium_threads_tests: those that
+#     ThreadSanitizer can say something about.
 #   consilium_bench(NAME n SRCS ... DEPS ...)
 #   consilium_fuzz(NAME n SRCS ... DEPS ...)
 
@@ -82,9 +84,18 @@ function(consilium_test)
   target_include_directories(${A_NAME} PRIVATE ${CONSILIUM_ROOT})
   target_link_libraries(${A_NAME} PRIVATE ${A_DEPS} GTest::gmock
     GTest::gtest_main consilium_warnings)
+  # What is tested is optimised; a test's own code takes longer to compile than
+  # to run, and without -O a third less.
+  target_compile_options(${A_NAME} PRIVATE -O0)
   set(properties TIMEOUT ${A_TIMEOUT})
   if(A_LABELS)
     list(APPEND properties LABELS "${A_LABELS}")
+  endif()
+  if("threads" IN_LIST A_LABELS)
+    if(NOT TARGET consilium_threads_tests)
+      add_custom_target(consilium_threads_tests)
+    endif()
+    add_dependencies(consilium_threads_tests ${A_NAME})
   endif()
   gtest_discover_tests(${A_NAME} DISCOVERY_MODE PRE_TEST
     PROPERTIES ${properties})

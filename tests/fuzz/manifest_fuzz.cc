@@ -51,19 +51,21 @@ const UploadManifest& Good(bool sealed) {
 }
 
 int64_t Number(FuzzInput& input, int64_t old) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kMin = std::numeric_limits<int64_t>::min();
   switch (input.Byte() % 8) {
     case 0:
       return 0;
     case 1:
       return -1;
     case 2:
-      return std::numeric_limits<int64_t>::max();
+      return kMax;
     case 3:
-      return std::numeric_limits<int64_t>::min();
+      return kMin;
     case 4:
-      return old + 1;
+      return old == kMax ? old : old + 1;
     case 5:
-      return old - 1;
+      return old == kMin ? old : old - 1;
     case 6:
       return static_cast<int64_t>(input.Word(8));
     default:

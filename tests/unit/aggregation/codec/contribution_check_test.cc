@@ -133,7 +133,7 @@ TEST_F(ContributionCheckTest, HoldsWeightsAndNormToTheirLimits) {
               StatusIs(kInvalid, HasSubstr("examples are 0")));
   EXPECT_OK(Check(Encode(), {.max_examples = 10}));
   EXPECT_THAT(Check(Encode(), {.max_examples = 9}),
-              StatusIs(kExhausted, HasSubstr("limits.max_examples 9")));
+              StatusIs(kExhausted, HasSubstr("rounds.maximum_weight 9")));
   EXPECT_THAT(Check(Encode({.examples = 1, .group_tokens = {{2, 8}}}),
                     {.max_tokens = 7}),
               StatusIs(kExhausted, AllOf(HasSubstr("expert/0/1"),
@@ -143,7 +143,7 @@ TEST_F(ContributionCheckTest, HoldsWeightsAndNormToTheirLimits) {
       StatusIs(kInvalid, HasSubstr("expert/0/0, which is not covered")));
   EXPECT_OK(Check(Encode(), {.max_norm = 13}));
   EXPECT_THAT(Check(Encode(), {.max_norm = 12.9}),
-              StatusIs(kExhausted, HasSubstr("limits.max_norm 12.9")));
+              StatusIs(kExhausted, HasSubstr("rounds.maximum_norm 12.9")));
 }
 
 TEST_F(ContributionCheckTest, RefusesCoverageOfNothing) {

@@ -218,8 +218,14 @@ TEST(WorkTest, OptionsAreChecked) {
            [](ClientOptions& o) { o.retry.initial = absl::ZeroDuration(); }},
           {"retry.cap",
            [](ClientOptions& o) { o.retry.cap = absl::Milliseconds(1); }},
+          {"retry.cap",
+           [](ClientOptions& o) { o.retry.cap = absl::InfiniteDuration(); }},
           {"retry.multiplier",
            [](ClientOptions& o) { o.retry.multiplier = 0; }},
+          {"retry.multiplier",
+           [](ClientOptions& o) {
+             o.retry.multiplier = std::numeric_limits<double>::infinity();
+           }},
           {"control_timeout",
            [](ClientOptions& o) { o.control_timeout = absl::ZeroDuration(); }},
           {"stall_timeout",
