@@ -32,6 +32,11 @@ class RoundPlay {
   // restarts the coordinator in the middle, once.
   absl::Status Run(EngineWorld& world);
 
+  // Changes of files that the world had seen when bank-a was done, and when the
+  // fold was; of an undisturbed run.
+  int64_t contributed_at() const { return contributed_at_; }
+  int64_t folded_at() const { return folded_at_; }
+
   // Every promise was kept, nothing counts twice, the store is clean.
   // `digest`: of the version that the round makes when nothing goes wrong.
   void ExpectKept(EngineWorld& world,
@@ -61,6 +66,8 @@ class RoundPlay {
   bool told_declined_ = false;
   bool told_cancelled_ = false;
   bool told_ended_ = false;
+  int64_t contributed_at_ = 0;
+  int64_t folded_at_ = 0;
 };
 
 }  // namespace consilium
