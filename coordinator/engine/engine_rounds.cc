@@ -102,7 +102,7 @@ absl::Duration Engine::Poll() {
       it = IsTerminal(it->second->state.phase) ? rounds_.erase(it)
                                                : std::next(it);
     }
-    RunSchedule(now);
+    RunSchedule();
     for (const auto& [id, live] : rounds_) {
       if (live->wake.has_value()) {
         next = std::min(next, mono + (*live->wake - now));
@@ -112,7 +112,7 @@ absl::Duration Engine::Poll() {
       }
     }
     if (schedule_.next_at.has_value() && !schedule_.paused) {
-      next = std::min(next, mono + (*schedule_.next_at - now));
+      next = std::min(next, mono + (*schedule_.next_at - ScheduleNow()));
     }
     if (mono >= next_gauges_) {
       next_gauges_ = mono + absl::Seconds(5);
@@ -506,7 +506,9 @@ absl::Status Engine::Recover() {
               "the disk lost data"));
     }
   }
-  CONSILIUM_RETURN_IF_ERROR(peers_.Load(deps_.store->history(), now));
+  // Expired serials too: a clock that is ahead now may be set back later.
+  CONSILIUM_RETURN_IF_ERROR(
+      peers_.Load(deps_.store->history(), absl::InfinitePast()));
   std::vector<RoundRow> open;
   std::map<int64_t, VersionRow> versions;
   ScheduleRow schedule;

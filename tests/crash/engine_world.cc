@@ -27,14 +27,20 @@ std::string NextVfsName() {
 struct Keys {
   SigningKey signing;
   StorageKey storage;
+  IssuingCa ca;
 };
 
-// One pair for all worlds of the process: they are not what is tested.
+// One set for all worlds of the process: they are not what is tested.
 const Keys& SharedKeys() {
   static const Keys* const keys = [] {
     SeededRandom random(7);
-    return new Keys{*SigningKey::Generate(random),
-                    StorageKey::Generate(random)};
+    // Clocks may be set back for a while, but not beyond its birth.
+    const absl::Time born = FakeClock().Now() - absl::Hours(24 * 500);
+    NewCertificateAuthority made =
+        *CreateCertificateAuthority("cards", born, random);
+    return new Keys{*SigningKey::Generate(random), StorageKey::Generate(random),
+                    *IssuingCa::Create("cards", made.root_pem, made.issuing_pem,
+                                       std::move(made.issuing_key), born)};
   }();
   return *keys;
 }
@@ -157,6 +163,7 @@ EngineWorld::~EngineWorld() {
 }
 
 const SigningKey& EngineWorld::signing_key() { return SharedKeys().signing; }
+const IssuingCa& EngineWorld::ca() { return SharedKeys().ca; }
 
 absl::Status EngineWorld::OpenStore(bool create) {
   StoreOptions options;
@@ -176,7 +183,10 @@ absl::Status EngineWorld::StartEngine() {
   options.fold_threads = 1;
   EngineDeps deps;
   deps.store = store_.get();
-  deps.clock = &clock_;
+  anchored_.emplace(&clock_, absl::InfinitePast());
+  deps.clock = &*anchored_;
+  deps.wall = &clock_;
+  deps.ca = &SharedKeys().ca;
   deps.random = &random_;
   deps.listener = &listener_;
   deps.signing_key = &SharedKeys().signing;

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "consilium/aggregation/layout.h"
 #include "consilium/base/mutex.h"
+#include "coordinator/engine/anchored_clock.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/file_system_vfs.h"
 #include "coordinator/store/maintenance.h"
@@ -83,6 +84,7 @@ class EngineWorld {
   RandomSource& random() { return random_; }
   Caller CallerFor(const std::string& institution);
   static const SigningKey& signing_key();
+  static const IssuingCa& ca();
 
   // CheckStore() with digests, every problem a failure of the test.
   void ExpectClean();
@@ -103,6 +105,7 @@ class EngineWorld {
   FileSystemVfs vfs_;
   SeededRandom random_;
   NullListener listener_;
+  std::optional<AnchoredClock> anchored_;  // of this boot, as in the server
   Bell bell_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Engine> engine_;

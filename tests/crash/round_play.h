@@ -5,8 +5,9 @@
 #define CONSILIUM_TESTS_CRASH_ROUND_PLAY_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
-#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "consilium/base/digest.h"
@@ -25,6 +26,9 @@ enum class Ending {
 class RoundPlay {
  public:
   RoundPlay(int64_t round, Ending ending);
+
+  // Called between the steps of Run().
+  void OnStep(std::function<void()> hook) { hook_ = std::move(hook); }
 
   // Does what is left to do. OK: the round has ended as it should and its
   // files are past their retention. Else the world died, or refused; call it
@@ -59,6 +63,7 @@ class RoundPlay {
 
   const int64_t round_;
   const Ending ending_;
+  std::function<void()> hook_ = [] {};
   FakeInstitution a_;
   FakeInstitution b_;
   bool restarted_ = false;
