@@ -24,7 +24,8 @@ enum class Loss {
 
 struct Case {
   DiskImage image;
-  Ending ending;
+  int64_t round = 1;
+  Ending ending = Ending::kPromoted;
   std::optional<Sha256Digest> digest;
   // Changes of files: in all, and at two points of the round.
   int64_t changes = 0;
@@ -32,15 +33,24 @@ struct Case {
   int64_t folded_at = 0;
 };
 
-Case UndisturbedCase(const Layout& layout, Ending ending) {
+// The first round of a federation, or the second one, which overwrites the
+// files that the first one left.
+Case UndisturbedCase(const Layout& layout, Ending ending, int64_t round = 1) {
   Case c;
   c.image = EngineWorld::MakeImage(layout);
+  c.round = round;
   c.ending = ending;
+  if (round == 2) {
+    EngineWorld world(c.image);
+    EXPECT_OK(RoundPlay(1, Ending::kPromoted).Run(world));
+    world.Down();
+    c.image = world.TakeImage();
+  }
   EngineWorld world(c.image);
   const int64_t before = world.fs().ops();
-  RoundPlay play(1, ending);
+  RoundPlay play(round, ending);
   EXPECT_OK(play.Run(world));
-  c.digest = RoundPlay::CandidateOf(world, 1);
+  c.digest = RoundPlay::CandidateOf(world, round);
   c.changes = world.fs().ops() - before;
   c.contributed_at = play.contributed_at() - before;
   c.folded_at = play.folded_at() - before;
@@ -54,7 +64,7 @@ void LoseAt(const Case& c, int64_t k, Loss loss) {
   SCOPED_TRACE(Cat("change ", k, " of ", c.changes, ", seed ", seed, ", loss ",
                    static_cast<int>(loss)));
   EngineWorld world(c.image);
-  RoundPlay play(1, c.ending);
+  RoundPlay play(c.round, c.ending);
   world.fs().CrashAt(k);
   int losses = 0;
   for (;;) {
@@ -87,7 +97,7 @@ constexpr int64_t kShards = 4;
 class EnginePowerTest : public testing::TestWithParam<int64_t> {};
 
 TEST_P(EnginePowerTest, APromotedRoundSurvivesTheLossOfPower) {
-  const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted);
+  const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted, 2);
   for (int64_t k = GetParam(); k <= c.changes - kMargin && !HasFailure();
        k += kShards) {
     LoseAt(c, k, Loss::kPower);

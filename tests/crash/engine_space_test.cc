@@ -77,6 +77,7 @@ void FailAt(const Case& c, int64_t k, Trouble trouble) {
   world.fs().CancelFaults();
   play.ExpectKept(world, c.first);
   if (k % 7 != 0) return;
+  if (trouble != Trouble::kFull) world.Down();  // as above
   EXPECT_OK(RoundPlay(2, Ending::kPromoted).Run(world));
   EXPECT_EQ(RoundPlay::CandidateOf(world, 2), c.second);
 }

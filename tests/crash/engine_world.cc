@@ -24,6 +24,12 @@ std::string NextVfsName() {
   return Cat("crash-", next.fetch_add(1));
 }
 
+// Two worlds with one history must not draw the same upload ids.
+uint64_t NextSeed() {
+  static std::atomic<uint64_t> next{1};
+  return next.fetch_add(1);
+}
+
 struct Keys {
   SigningKey signing;
   StorageKey storage;
@@ -90,11 +96,7 @@ class ImageMaker {
       std::abort();  // nothing after it could make sense
     }
     world.Down();
-    DiskImage image;
-    Walk(world.fs_, "/", [&](const std::string& path) {
-      image[path] = *ReadWholeFile(&world.fs_, path, int64_t{1} << 30);
-    });
-    return image;
+    return world.TakeImage();
   }
 
  private:
@@ -142,10 +144,18 @@ DiskImage EngineWorld::MakeImage(const Layout& layout) {
   return ImageMaker::Make(layout);
 }
 
+DiskImage EngineWorld::TakeImage() {
+  DiskImage image;
+  Walk(fs_, "/", [&](const std::string& path) {
+    image[path] = *ReadWholeFile(&fs_, path, int64_t{1} << 30);
+  });
+  return image;
+}
+
 // --- the world ---------------------------------------------------------------
 
 EngineWorld::EngineWorld(Empty)
-    : fs_(&clock_), vfs_(&fs_, NextVfsName()), random_(1) {}
+    : fs_(&clock_), vfs_(&fs_, NextVfsName()), random_(NextSeed()) {}
 
 EngineWorld::EngineWorld(const DiskImage& image) : EngineWorld(Empty()) {
   for (const auto& [path, bytes] : image) {
@@ -181,6 +191,7 @@ absl::Status EngineWorld::StartEngine() {
   EngineOptions options;
   options.federation = "cards";
   options.fold_threads = 1;
+  options.retention.keep_versions = 0;  // so that retention has work
   EngineDeps deps;
   deps.store = store_.get();
   anchored_.emplace(&clock_, absl::InfinitePast());

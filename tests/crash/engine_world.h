@@ -67,6 +67,8 @@ class EngineWorld {
   ~EngineWorld();
 
   static DiskImage MakeImage(const Layout& layout);
+  // Of this world's disk, after Down().
+  DiskImage TakeImage();
 
   // Opens the store and starts the engine. After anything but a clean stop it
   // first compares files and rows: a store that is not clean, or that lost what

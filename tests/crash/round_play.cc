@@ -178,7 +178,11 @@ absl::Status RoundPlay::Retain(EngineWorld& world) {
                              RowOf(world, round_));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> spools,
                              world.store().spools().List());
-  if (row->round_key_state != RoundKeyState::kDestroyed || !spools.empty()) {
+  CONSILIUM_ASSIGN_OR_RETURN(const CheckReport report,
+                             CheckStore(world.store(), {}));
+  // A retention that met an error is finished by the next one.
+  if (row->round_key_state != RoundKeyState::kDestroyed || !spools.empty() ||
+      !report.clean()) {
     return absl::UnavailableError(world.LastError());
   }
   EXPECT_FALSE(world.store().round_keys().Exists(round_, 1));
