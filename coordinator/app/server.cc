@@ -119,6 +119,7 @@ class Server final : public CoordinatorServer {
     EngineDeps deps;
     deps.store = store_.get();
     deps.clock = &clock_;
+    deps.wall = SystemClock();
     deps.random = SystemRandom();
     deps.listener = metrics_.get();
     deps.signing_key = &*signing_key_;
@@ -217,7 +218,7 @@ class Server final : public CoordinatorServer {
       identity.check_interval = absl::InfiniteDuration();
     }
     identity.fs = fs_;
-    identity.clock = &clock_;
+    identity.clock = SystemClock();
     CONSILIUM_ASSIGN_OR_RETURN(identity_,
                                ReloadableServerIdentity::Create(identity));
     return absl::OkStatus();

@@ -72,7 +72,11 @@ struct EngineOptions {
 // Not owned; all outlive the engine.
 struct EngineDeps {
   Store* store = nullptr;
+  // Waits and deadlines: a clock that nobody sets, see AnchoredClock.
   Clock* clock = nullptr;
+  // The machine's, for what others compare with theirs: certificates, and the
+  // time of day of a cron schedule. Null: `clock`.
+  Clock* wall = nullptr;
   RandomSource* random = nullptr;
   CoordinatorListener* listener = nullptr;
   const SigningKey* signing_key = nullptr;
@@ -184,6 +188,9 @@ class Engine final : public UploadHost {
   const EngineOptions& options() const { return options_; }
   const SigningKey& signing_key() const { return *deps_.signing_key; }
   absl::Time Now() { return deps_.clock->Now(); }
+  absl::Time WallNow() {
+    return (deps_.wall != nullptr ? deps_.wall : deps_.clock)->Now();
+  }
   absl::Duration Monotonic() { return deps_.clock->Monotonic(); }
   absl::Time started_at() const { return started_at_; }
   CoordinatorListener& listener() { return *deps_.listener; }
@@ -365,7 +372,8 @@ class Engine final : public UploadHost {
   // The store did not take `event`: Poll sends it again, until it does.
   void Owe(LiveRound& live, RoundEvent event, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void RunSchedule(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Time ScheduleNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RunSchedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StoreNextFire(std::optional<absl::Time> next_at)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status LoadCurrent(ReadTx& tx);

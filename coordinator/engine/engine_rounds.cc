@@ -105,7 +105,7 @@ absl::Duration Engine::Poll() {
       it = IsTerminal(it->second->state.phase) ? rounds_.erase(it)
                                                : std::next(it);
     }
-    RunSchedule(now);
+    RunSchedule();
     for (const auto& [id, live] : rounds_) {
       if (live->wake.has_value()) {
         next = std::min(next, mono + (*live->wake - now));
@@ -115,8 +115,10 @@ absl::Duration Engine::Poll() {
       }
     }
     // One that is overdue waits for a round's end, which kicks.
-    if (schedule_.next_at.value_or(now) > now && !schedule_.paused) {
-      next = std::min(next, mono + (*schedule_.next_at - now));
+    const absl::Time fires_from = ScheduleNow();
+    if (schedule_.next_at.value_or(fires_from) > fires_from &&
+        !schedule_.paused) {
+      next = std::min(next, mono + (*schedule_.next_at - fires_from));
     }
     moved = UploadsMoved(mono);
     if (hub_.active()) next = std::min(next, next_progress_);
@@ -475,7 +477,9 @@ absl::Status Engine::Recover() {
               "the disk lost data"));
     }
   }
-  CONSILIUM_RETURN_IF_ERROR(peers_.Load(deps_.store->history(), now));
+  // Expired serials too: a clock that is ahead now may be set back later.
+  CONSILIUM_RETURN_IF_ERROR(
+      peers_.Load(deps_.store->history(), absl::InfinitePast()));
   CONSILIUM_RETURN_IF_ERROR(ShowStored());
   std::vector<RoundRow> open;
   std::map<int64_t, VersionRow> versions;

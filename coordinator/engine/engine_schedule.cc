@@ -44,8 +44,13 @@ void Engine::Owe(LiveRound& live, RoundEvent event, const absl::Status& why) {
   Kick();
 }
 
-void Engine::RunSchedule(absl::Time now) {
+absl::Time Engine::ScheduleNow() {
+  return schedule_.kind == "cron" ? WallNow() : deps_.clock->Now();
+}
+
+void Engine::RunSchedule() {
   if (!started_ || stopping_) return;
+  const absl::Time now = ScheduleNow();
   const auto schedule = Schedule::Create(schedule_.kind, schedule_.expression,
                                          schedule_.time_zone);
   if (!schedule.ok()) {

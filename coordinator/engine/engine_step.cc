@@ -257,8 +257,8 @@ void Engine::CarryOut(LiveRound& live, const Transition& t) {
         current_ = live.candidate;
       }
     } else if (const auto* back = std::get_if<RollBack>(&effect)) {
-      fallen = Cat("version ", back->candidate, " was rolled back: ",
-                   back->reason);
+      fallen =
+          Cat("version ", back->candidate, " was rolled back: ", back->reason);
     } else if (std::holds_alternative<consilium::QuarantineContribution>(
                    effect)) {
       deps_.listener->OnQuarantine();

@@ -469,6 +469,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   if (!token.ok()) return bad;
   CONSILIUM_RETURN_IF_ERROR(VerifyCertificateRequest(csr_pem));
   const absl::Time now = deps_.clock->Now();
+  const absl::Time issued_at = WallNow();
   EnrollResult result;
   InstitutionRow institution;
   const absl::Status written =
@@ -483,7 +484,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
         result.peer = {options_.federation, role, institution.name};
         CONSILIUM_ASSIGN_OR_RETURN(
             result.chain_pem,
-            deps_.ca->IssuePeer(csr_pem, result.peer, now,
+            deps_.ca->IssuePeer(csr_pem, result.peer, issued_at,
                                 options_.institution_lifetime, *deps_.random));
         CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                                    ParseCertificate(result.chain_pem));
@@ -496,7 +497,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
         certificate.fingerprint = info.fingerprint.Hex();
         certificate.not_before = info.not_before;
         certificate.not_after = info.not_after;
-        certificate.issued_at = now;
+        certificate.issued_at = issued_at;
         CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, certificate));
         if (institution.state == InstitutionState::kInvited) {
           institution.state = InstitutionState::kActive;
@@ -520,6 +521,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
 absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
                                            std::string_view csr_pem) {
   const absl::Time now = deps_.clock->Now();
+  const absl::Time issued_at = WallNow();
   EnrollResult result;
   result.peer = peer;
   const absl::Duration lifetime = peer.role == PeerRole::kOperator
@@ -527,7 +529,7 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
                                       : options_.institution_lifetime;
   CONSILIUM_ASSIGN_OR_RETURN(
       result.chain_pem,
-      deps_.ca->IssuePeer(csr_pem, peer, now, lifetime, *deps_.random));
+      deps_.ca->IssuePeer(csr_pem, peer, issued_at, lifetime, *deps_.random));
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                              ParseCertificate(result.chain_pem));
   result.not_after = info.not_after;
@@ -544,7 +546,7 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
         row.fingerprint = info.fingerprint.Hex();
         row.not_before = info.not_before;
         row.not_after = info.not_after;
-        row.issued_at = now;
+        row.issued_at = issued_at;
         CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, row));
         return AppendAudit(
                    tx, NewAudit(now, peer.Uri(), "certificate.renew", peer.name,

@@ -277,7 +277,8 @@ absl::Status AdminQueries::Status(v1::StatusInfo* out) {
   CONSILIUM_RETURN_IF_ERROR(Federation(&federation));
   out->set_federation(federation.name());
   out->set_protocol(kProtocolMax);
-  out->set_server_time(MicrosOf(now_));
+  // The clock of rounds, so that a deadline minus this is the wait.
+  out->set_server_time(MicrosOf(engine_ != nullptr ? engine_->Now() : now_));
   if (federation.has_current()) *out->mutable_current() = federation.current();
   CONSILIUM_RETURN_IF_ERROR(Schedule(out->mutable_schedule()));
   v1::ListInstitutionsResponse institutions;

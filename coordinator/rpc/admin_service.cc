@@ -57,7 +57,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Read(
       deps_, context, method, AdmitStaff(deps_, *context, /*reads=*/true),
       [this, handler](const Staff&) {
         AdminQueries queries(&deps_.engine->store(), deps_.engine,
-                             deps_.engine->Now(), options_.renew_before);
+                             deps_.engine->WallNow(), options_.renew_before);
         return handler(queries);
       });
 }
@@ -70,7 +70,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Change(
       deps_, context, method, AdmitStaff(deps_, *context, /*reads=*/false),
       [this, handler](const Staff& staff) {
         AdminQueries queries(&deps_.engine->store(), deps_.engine,
-                             deps_.engine->Now(), options_.renew_before);
+                             deps_.engine->WallNow(), options_.renew_before);
         return handler(staff, queries);
       });
 }
@@ -101,7 +101,7 @@ CONSILIUM_READ(GetStatus, GetStatusRequest, StatusInfo, {
   info.set_not_after(MicrosOf(leaf.not_after));
   info.set_fingerprint(leaf.fingerprint.Hex());
   const bool soon =
-      leaf.not_after - deps_.engine->Now() < options_.renew_before;
+      leaf.not_after - deps_.engine->WallNow() < options_.renew_before;
   info.set_state(soon ? "expiring" : "valid");
   if (soon) {
     response->add_warnings(Cat("the server certificate ends ",
@@ -421,7 +421,7 @@ CONSILIUM_CHANGE(
                                  TlsKey::LoadFile(fs, options_.server_key));
       CONSILIUM_ASSIGN_OR_RETURN(
           const std::string chain,
-          options_.ca->IssueServer(names, key, deps_.engine->Now(),
+          options_.ca->IssueServer(names, key, deps_.engine->WallNow(),
                                    options_.server_lifetime, *SystemRandom()));
       CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(fs, options_.server_certificate,
                                                 AsBytes(chain), 0600));

@@ -9,7 +9,7 @@ namespace {
 absl::StatusOr<std::shared_ptr<const Peer>> Authenticate(
     const RpcDeps& deps, const grpc::ServerContextBase& context) {
   const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
-  return deps.authenticator->PeerOf(*auth, deps.engine->Now());
+  return deps.authenticator->PeerOf(*auth, deps.engine->WallNow());
 }
 
 }  // namespace

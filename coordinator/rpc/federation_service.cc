@@ -32,7 +32,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
     grpc::CallbackServerContext* context, const v1::HelloRequest* request,
     v1::HelloResponse* response) {
   auto peer = deps_.authenticator->PeerOf(*context->auth_context(),
-                                          deps_.engine->Now());
+                                          deps_.engine->WallNow());
   return RunUnary(
       deps_, context, "Hello", AdmitInstitution(deps_, *context),
       [this, request, response, peer](const Caller& caller) -> absl::Status {

@@ -24,17 +24,29 @@ std::string NextVfsName() {
   return Cat("crash-", next.fetch_add(1));
 }
 
+// Two worlds with one history must not draw the same upload ids.
+uint64_t NextSeed() {
+  static std::atomic<uint64_t> next{1};
+  return next.fetch_add(1);
+}
+
 struct Keys {
   SigningKey signing;
   StorageKey storage;
+  IssuingCa ca;
 };
 
-// One pair for all worlds of the process: they are not what is tested.
+// One set for all worlds of the process: they are not what is tested.
 const Keys& SharedKeys() {
   static const Keys* const keys = [] {
     SeededRandom random(7);
-    return new Keys{*SigningKey::Generate(random),
-                    StorageKey::Generate(random)};
+    // Clocks may be set back for a while, but not beyond its birth.
+    const absl::Time born = FakeClock().Now() - absl::Hours(24 * 500);
+    NewCertificateAuthority made =
+        *CreateCertificateAuthority("cards", born, random);
+    return new Keys{*SigningKey::Generate(random), StorageKey::Generate(random),
+                    *IssuingCa::Create("cards", made.root_pem, made.issuing_pem,
+                                       std::move(made.issuing_key), born)};
   }();
   return *keys;
 }
@@ -84,11 +96,7 @@ class ImageMaker {
       std::abort();  // nothing after it could make sense
     }
     world.Down();
-    DiskImage image;
-    Walk(world.fs_, "/", [&](const std::string& path) {
-      image[path] = *ReadWholeFile(&world.fs_, path, int64_t{1} << 30);
-    });
-    return image;
+    return world.TakeImage();
   }
 
  private:
@@ -136,10 +144,18 @@ DiskImage EngineWorld::MakeImage(const Layout& layout) {
   return ImageMaker::Make(layout);
 }
 
+DiskImage EngineWorld::TakeImage() {
+  DiskImage image;
+  Walk(fs_, "/", [&](const std::string& path) {
+    image[path] = *ReadWholeFile(&fs_, path, int64_t{1} << 30);
+  });
+  return image;
+}
+
 // --- the world ---------------------------------------------------------------
 
 EngineWorld::EngineWorld(Empty)
-    : fs_(&clock_), vfs_(&fs_, NextVfsName()), random_(1) {}
+    : fs_(&clock_), vfs_(&fs_, NextVfsName()), random_(NextSeed()) {}
 
 EngineWorld::EngineWorld(const DiskImage& image) : EngineWorld(Empty()) {
   for (const auto& [path, bytes] : image) {
@@ -157,6 +173,7 @@ EngineWorld::~EngineWorld() {
 }
 
 const SigningKey& EngineWorld::signing_key() { return SharedKeys().signing; }
+const IssuingCa& EngineWorld::ca() { return SharedKeys().ca; }
 
 absl::Status EngineWorld::OpenStore(bool create) {
   StoreOptions options;
@@ -174,9 +191,13 @@ absl::Status EngineWorld::StartEngine() {
   EngineOptions options;
   options.federation = "cards";
   options.fold_threads = 1;
+  options.retention.keep_versions = 0;  // so that retention has work
   EngineDeps deps;
   deps.store = store_.get();
-  deps.clock = &clock_;
+  anchored_.emplace(&clock_, absl::InfinitePast());
+  deps.clock = &*anchored_;
+  deps.wall = &clock_;
+  deps.ca = &SharedKeys().ca;
   deps.random = &random_;
   deps.listener = &listener_;
   deps.signing_key = &SharedKeys().signing;
@@ -197,20 +218,27 @@ absl::Status EngineWorld::StartEngine() {
 absl::Status EngineWorld::Boot() {
   Down();
   CONSILIUM_RETURN_IF_ERROR(OpenStore(/*create=*/false));
-  // The engine does the same again; here nothing else runs yet.
+  if (!stopped_cleanly_) CONSILIUM_RETURN_IF_ERROR(RecoverAndCheck());
+  stopped_cleanly_ = true;
+  return StartEngine();
+}
+
+// The engine recovers again; here nothing else runs yet.
+absl::Status EngineWorld::RecoverAndCheck() {
   CONSILIUM_ASSIGN_OR_RETURN(const RecoveryReport report,
                              store_->Recover(clock_.Now()));
   for (const ContributionRow& row : report.lost) {
     ADD_FAILURE() << "contribution " << row.id << " lost its spool";
   }
   ExpectClean();
-  return StartEngine();
+  return absl::OkStatus();
 }
 
 void EngineWorld::Down() {
   if (engine_ != nullptr) engine_->Stop();
   engine_.reset();
   store_.reset();
+  if (fs_.crashed()) stopped_cleanly_ = false;
 }
 
 Caller EngineWorld::CallerFor(const std::string& institution) {

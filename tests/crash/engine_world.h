@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "consilium/aggregation/layout.h"
 #include "consilium/base/mutex.h"
+#include "coordinator/engine/anchored_clock.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/file_system_vfs.h"
 #include "coordinator/store/maintenance.h"
@@ -66,10 +67,12 @@ class EngineWorld {
   ~EngineWorld();
 
   static DiskImage MakeImage(const Layout& layout);
+  // Of this world's disk, after Down().
+  DiskImage TakeImage();
 
-  // Opens the store, lets it recover, compares files and rows, and starts the
-  // engine. A store that is not clean, or that lost what was acknowledged, is
-  // a failure of the test.
+  // Opens the store and starts the engine. After anything but a clean stop it
+  // first compares files and rows: a store that is not clean, or that lost what
+  // was acknowledged, is a failure of the test.
   absl::Status Boot();
   // Stops the engine as SIGTERM does, or as far as a dead disk lets it.
   void Down();
@@ -83,6 +86,7 @@ class EngineWorld {
   RandomSource& random() { return random_; }
   Caller CallerFor(const std::string& institution);
   static const SigningKey& signing_key();
+  static const IssuingCa& ca();
 
   // CheckStore() with digests, every problem a failure of the test.
   void ExpectClean();
@@ -96,15 +100,18 @@ class EngineWorld {
   explicit EngineWorld(Empty);
   absl::Status OpenStore(bool create);
   absl::Status StartEngine();
+  absl::Status RecoverAndCheck();
 
   FakeClock clock_;
   FaultFileSystem fs_;
   FileSystemVfs vfs_;
   SeededRandom random_;
   NullListener listener_;
+  std::optional<AnchoredClock> anchored_;  // of this boot, as in the server
   Bell bell_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Engine> engine_;
+  bool stopped_cleanly_ = true;
   Mutex log_mu_;
   std::vector<std::string> log_ ABSL_GUARDED_BY(log_mu_);
 };

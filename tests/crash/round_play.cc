@@ -67,8 +67,12 @@ absl::Status RoundPlay::Run(EngineWorld& world) {
   if (!world.up()) CONSILIUM_RETURN_IF_ERROR(world.Boot());
   world.engine().Poll();
   CONSILIUM_RETURN_IF_ERROR(Start(world));
+  hook_();
   CONSILIUM_RETURN_IF_ERROR(Collect(world));
+  hook_();
   CONSILIUM_RETURN_IF_ERROR(AwaitFold(world));
+  if (folded_at_ == 0) folded_at_ = world.fs().ops();
+  hook_();
   CONSILIUM_RETURN_IF_ERROR(Evaluate(world));
   CONSILIUM_RETURN_IF_ERROR(CheckEnd(world));
   CONSILIUM_RETURN_IF_ERROR(Retain(world));
@@ -104,6 +108,8 @@ absl::Status RoundPlay::Restart(EngineWorld& world) {
 
 absl::Status RoundPlay::Collect(EngineWorld& world) {
   CONSILIUM_RETURN_IF_ERROR(a_.Contribute(world, round_));
+  if (contributed_at_ == 0) contributed_at_ = world.fs().ops();
+  hook_();
   if (ending_ == Ending::kFailed && !told_declined_) {
     CONSILIUM_ASSIGN_OR_RETURN(
         const std::optional<Refused> refused,
@@ -172,7 +178,11 @@ absl::Status RoundPlay::Retain(EngineWorld& world) {
                              RowOf(world, round_));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> spools,
                              world.store().spools().List());
-  if (row->round_key_state != RoundKeyState::kDestroyed || !spools.empty()) {
+  CONSILIUM_ASSIGN_OR_RETURN(const CheckReport report,
+                             CheckStore(world.store(), {}));
+  // A retention that met an error is finished by the next one.
+  if (row->round_key_state != RoundKeyState::kDestroyed || !spools.empty() ||
+      !report.clean()) {
     return absl::UnavailableError(world.LastError());
   }
   EXPECT_FALSE(world.store().round_keys().Exists(round_, 1));

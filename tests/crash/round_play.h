@@ -5,8 +5,9 @@
 #define CONSILIUM_TESTS_CRASH_ROUND_PLAY_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
-#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "consilium/base/digest.h"
@@ -26,11 +27,19 @@ class RoundPlay {
  public:
   RoundPlay(int64_t round, Ending ending);
 
+  // Called between the steps of Run().
+  void OnStep(std::function<void()> hook) { hook_ = std::move(hook); }
+
   // Does what is left to do. OK: the round has ended as it should and its
   // files are past their retention. Else the world died, or refused; call it
   // again once it is up. Begins with Boot() where the world is down, and
   // restarts the coordinator in the middle, once.
   absl::Status Run(EngineWorld& world);
+
+  // Changes of files that the world had seen when bank-a was done, and when the
+  // fold was; of an undisturbed run.
+  int64_t contributed_at() const { return contributed_at_; }
+  int64_t folded_at() const { return folded_at_; }
 
   // Every promise was kept, nothing counts twice, the store is clean.
   // `digest`: of the version that the round makes when nothing goes wrong.
@@ -54,6 +63,7 @@ class RoundPlay {
 
   const int64_t round_;
   const Ending ending_;
+  std::function<void()> hook_ = [] {};
   FakeInstitution a_;
   FakeInstitution b_;
   bool restarted_ = false;
@@ -61,6 +71,8 @@ class RoundPlay {
   bool told_declined_ = false;
   bool told_cancelled_ = false;
   bool told_ended_ = false;
+  int64_t contributed_at_ = 0;
+  int64_t folded_at_ = 0;
 };
 
 }  // namespace consilium

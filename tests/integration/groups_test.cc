@@ -113,9 +113,8 @@ TEST(GroupsTest, ExpertsWeighByRoutedTokens) {
   submit("bank-a", 0, 100, 3000);
   submit("bank-b", 4, 100, 1000);
   EXPECT_EQ(f->WaitForEnd(id).phase(), "promoted");
-  EXPECT_THAT(Firsts(f),
-              testing::Pointwise(testing::FloatNear(1e-6f),
-                                 {2.0f, 2.0f, 1.0f, 2.0f}));
+  EXPECT_THAT(Firsts(f), testing::Pointwise(testing::FloatNear(1e-6f),
+                                            {2.0f, 2.0f, 1.0f, 2.0f}));
   EXPECT_NEAR(Groups(VersionOf(*f, 1)).at("expert/0/0").weight(), 4000, 1e-3);
 }
 

@@ -17,9 +17,9 @@ namespace consilium {
 
 // Keys in configuration: limits.<field>.
 struct ContributionLimits {
-  uint64_t max_examples = 10'000'000;       // per contribution
+  uint64_t max_examples = 10'000'000;   // per contribution
   uint64_t max_tokens = 1'000'000'000;  // per group
-  double max_norm = 0;                      // L2 over all; 0: no limit
+  double max_norm = 0;                  // L2 over all; 0: no limit
   MetadataLimits metadata = {};
 };
 

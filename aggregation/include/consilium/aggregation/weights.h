@@ -32,7 +32,7 @@ enum class RouterPolicy { kFrozen, kExamples };
 
 // Fixed per round.
 struct WeightPolicy {
-  double max_examples = 10'000'000;         // w_max of example counts
+  double max_examples = 10'000'000;     // w_max of example counts
   double max_tokens = 1'000'000'000.0;  // w_max of routed-token counts
   RouterPolicy router = RouterPolicy::kFrozen;
 };
