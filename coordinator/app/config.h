@@ -72,7 +72,7 @@ struct CoordinatorConfig {
     int64_t upload_window_bytes = int64_t{8} << 20;
     int64_t max_metadata_bytes = 1'032'224;
     int64_t max_metrics = 1024;
-    int64_t max_tokens = 1'000'000'000'000;
+    int64_t max_tokens = 1'000'000'000;
     int64_t max_layout_slots = int64_t{1} << 20;
     int64_t max_layout_bytes = int64_t{64} << 20;
     int64_t max_control_bytes = int64_t{4} << 20;

@@ -128,9 +128,9 @@ Work Engine::WorkLocked(const PeerState& peer) {
     return {Revision("evaluate", id, state.attempt, live->candidate->number),
             std::move(work)};
   }
+  // While one round is judged, the next one may train.
   for (const auto& [id, live] : rounds_) {
     const RoundState& state = live->state;
-    if (IsTerminal(state.phase)) continue;
     const RoundMember* const member = FindMember(state, peer.name);
     const bool collecting = state.phase == RoundPhase::kOpen ||
                             state.phase == RoundPhase::kCollecting;
@@ -145,15 +145,21 @@ Work Engine::WorkLocked(const PeerState& peer) {
                        static_cast<int64_t>(live->base.number)),
               std::move(work)};
     }
+  }
+  for (auto it = rounds_.rbegin(); it != rounds_.rend(); ++it) {
+    const RoundState& state = it->second->state;
+    if (IsTerminal(state.phase)) continue;
+    const RoundMember* const member = FindMember(state, peer.name);
     idle.reason = WhyWaiting(state, deps_.clock->Now()).sentence;
     if (idle.reason.empty()) {
-      idle.reason = Cat("round ", id, " is ", RoundPhaseName(state.phase));
+      idle.reason =
+          Cat("round ", state.id, " is ", RoundPhaseName(state.phase));
     } else {
-      idle.reason = Cat("round ", id, ": ", idle.reason);
+      idle.reason = Cat("round ", state.id, ": ", idle.reason);
     }
     const std::string_view kind =
         member == nullptr ? "outside" : MemberStateName(member->state);
-    return {Revision(kind, id, state.attempt, version), std::move(idle)};
+    return {Revision(kind, state.id, state.attempt, version), std::move(idle)};
   }
   if (!current_.has_value()) {
     idle.reason = "the federation has no version yet";

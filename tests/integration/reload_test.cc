@@ -10,6 +10,8 @@
 #include "consilium/base/bytes.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/random.h"
+#include "consilium/v1/federation.grpc.pb.h"
+#include "grpcpp/channel.h"
 #include "grpcpp/security/auth_context.h"
 #include "proto/wire/status.h"
 #include "tests/integration/rounds.h"
