@@ -49,7 +49,7 @@ struct EngineOptions {
   int64_t max_spool_bytes = 0;  // of all spools together; 0: the disk
   int64_t max_uploads = 256;
   absl::Duration upload_idle_timeout = absl::Minutes(2);
-  double max_tokens = 1e12;
+  double max_tokens = 1e9;
   MetadataLimits metadata;
   LayoutLimits layout;
   int fold_threads = 2;

@@ -2,6 +2,8 @@
 // longer lead to it.
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -165,21 +167,23 @@ absl::Status Engine::LoadCurrent(ReadTx& tx) {
 
 void Engine::ServeStoredVersion(const std::string& why) {
   std::set<int64_t> line;
+  std::optional<VersionRow> served;
   const absl::Status read =
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const FederationRow federation,
                                    GetFederation(tx));
         if (!federation.current_version.has_value()) return absl::OkStatus();
-        CONSILIUM_ASSIGN_OR_RETURN(VersionRow current,
-                                   GetVersion(tx, *federation.current_version));
-        CONSILIUM_ASSIGN_OR_RETURN(line, LineOf(tx, current.number));
-        current_ = std::move(current);
+        CONSILIUM_ASSIGN_OR_RETURN(
+            served, FindVersion(tx, *federation.current_version));
+        CONSILIUM_ASSIGN_OR_RETURN(line,
+                                   LineOf(tx, *federation.current_version));
         return absl::OkStatus();
       });
   if (!read.ok()) {
     Log("error", 0, "", Cat("current version: ", std::string(read.message())));
     return;
   }
+  current_ = std::move(served);
   for (const auto& [id, live] : rounds_) {
     const RoundState& state = live->state;
     if (IsTerminal(state.phase)) continue;

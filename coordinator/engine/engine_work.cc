@@ -128,16 +128,14 @@ Work Engine::WorkLocked(const PeerState& peer) {
     return {Revision("evaluate", id, state.attempt, live->candidate->number),
             std::move(work)};
   }
-  // With immediate promotion one round is judged while the next one collects:
-  // work in any of them comes before the reason why the first one waits.
-  std::optional<Work> waiting;
+  // While one round is judged, the next one may train.
   for (const auto& [id, live] : rounds_) {
     const RoundState& state = live->state;
-    if (IsTerminal(state.phase)) continue;
     const RoundMember* const member = FindMember(state, peer.name);
     const bool collecting = state.phase == RoundPhase::kOpen ||
                             state.phase == RoundPhase::kCollecting;
-    // A quarantined one is not asked again: it would train the same fault.
+    // A quarantined one may send again, but is not asked to: it would train
+    // the same fault once more.
     if (collecting && member != nullptr && MayContribute(*member) &&
         member->state != MemberState::kFailed) {
       TrainWork work;
@@ -147,18 +145,22 @@ Work Engine::WorkLocked(const PeerState& peer) {
                        static_cast<int64_t>(live->base.number)),
               std::move(work)};
     }
-    if (waiting.has_value()) continue;
+  }
+  for (auto it = rounds_.rbegin(); it != rounds_.rend(); ++it) {
+    const RoundState& state = it->second->state;
+    if (IsTerminal(state.phase)) continue;
+    const RoundMember* const member = FindMember(state, peer.name);
     idle.reason = WhyWaiting(state, deps_.clock->Now()).sentence;
     if (idle.reason.empty()) {
-      idle.reason = Cat("round ", id, " is ", RoundPhaseName(state.phase));
+      idle.reason =
+          Cat("round ", state.id, " is ", RoundPhaseName(state.phase));
     } else {
-      idle.reason = Cat("round ", id, ": ", idle.reason);
+      idle.reason = Cat("round ", state.id, ": ", idle.reason);
     }
     const std::string_view kind =
         member == nullptr ? "outside" : MemberStateName(member->state);
-    waiting = Work{Revision(kind, id, state.attempt, version), idle};
+    return {Revision(kind, state.id, state.attempt, version), std::move(idle)};
   }
-  if (waiting.has_value()) return *std::move(waiting);
   if (!current_.has_value()) {
     idle.reason = "the federation has no version yet";
   } else if (schedule_.paused) {

@@ -15,6 +15,7 @@ namespace consilium {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::FloatNear;
 
 const std::vector<std::string> kShared = {"trunk.lora_a", "trunk.lora_b"};
 

@@ -75,14 +75,14 @@ absl::StatusOr<client::SubmitOutcome> SubmitTensors(
 }
 
 client::EvaluateTask WaitForEvaluation(client::Client& client) {
-  for (;;) {
-    auto work = client.WaitForWork(absl::Seconds(30));
-    if (!work.ok()) {
-      ADD_FAILURE() << work.status();
-      std::abort();  // nothing after it could make sense
-    }
-    if (auto* task = std::get_if<client::EvaluateTask>(&*work)) return *task;
+  const auto work = client.WaitForWork(absl::Seconds(60));
+  const auto* const task =
+      work.ok() ? std::get_if<client::EvaluateTask>(&*work) : nullptr;
+  if (task == nullptr) {
+    ADD_FAILURE() << "no evaluation: " << work.status();
+    std::abort();  // nothing after it could make sense
   }
+  return *task;
 }
 
 void Evaluate(client::Client& client, uint64_t examples,
