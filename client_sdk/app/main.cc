@@ -56,6 +56,7 @@ int Main(int argc, char** argv) {
       "connection or\nidentity not accepted, 4 timeout.");
 
   EnrollOptions enroll_options;
+  enroll_options.directory = "consilium-client";
   bool json = false;
   CLI::App* enroll = app.add_subcommand(
       "enroll", "Make a key here and trade a token for a certificate");
@@ -75,7 +76,7 @@ int Main(int argc, char** argv) {
   enroll
       ->add_option("--dir", enroll_options.directory,
                    "where the identity goes; made when missing")
-      ->required();
+      ->capture_default_str();
   enroll->add_option("--proxy", enroll_options.proxy,
                      "HTTP CONNECT proxy: URL or \"none\"; default: the "
                      "environment's");
@@ -83,7 +84,7 @@ int Main(int argc, char** argv) {
                      "name in the server's certificate, if not the host");
   enroll->add_flag("--json", json, "print JSON");
   enroll->footer(
-      "Example:\n  consilium-client enroll --coordinator fed.example:7444 "
+      "Example:\n  consilium-client enroll --coordinator fed.example:8444 "
       "--token cst1-... \\\n      --ca-fingerprint 3f:9a:... --dir "
       "/etc/consilium");
 

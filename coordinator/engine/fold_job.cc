@@ -11,6 +11,7 @@
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
 #include "coordinator/engine/spool_source.h"
+#include "coordinator/store/tables.h"
 
 namespace consilium {
 namespace {
@@ -19,6 +20,24 @@ struct Sources {
   std::vector<std::unique_ptr<SpoolSource>> sources;
   std::vector<ContributionMetadata> metadata;
 };
+
+// The spool must be the upload that the history knows, not whatever stands at
+// its path.
+absl::Status CheckAgainstRow(Store& store, const std::string& id,
+                             const SpoolSource& source) {
+  std::optional<ContributionRow> row;
+  CONSILIUM_RETURN_IF_ERROR(
+      store.history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(row, FindContribution(tx, id));
+        return absl::OkStatus();
+      }));
+  if (!row.has_value() || row->manifest != source.manifest().Encode() ||
+      row->sealed != source.manifest().sealed) {
+    return absl::DataLossError(
+        "its spool holds another upload than the history says");
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
                                     FoldJobFailure* failure) {
@@ -39,6 +58,9 @@ absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
     auto source = SpoolSource::Create(input.context, member.institution,
                                       store.spools(), member.spool_path);
     if (!source.ok()) return fail(source.status());
+    const absl::Status same =
+        CheckAgainstRow(store, member.contribution_id, **source);
+    if (!same.ok()) return fail(same);
     auto metadata = (*source)->ReadMetadata();
     if (!metadata.ok()) return fail(metadata.status());
     out.sources.push_back(*std::move(source));
