@@ -53,7 +53,6 @@ struct Enrollment {
 //   UNAUTHENTICATED     the server has another root, or it refuses the token
 //                       (wrong, used or expired), or what it issued does not
 //                       verify
-//   RESOURCE_EXHAUSTED  too many attempts; try later
 absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
                                   const CancelToken& cancel = {});
 

@@ -47,7 +47,7 @@ struct TrainTask {
   Sha256Digest layout_digest;
   absl::Time deadline = absl::InfiniteFuture();
   uint64_t min_examples = 0;
-  double weight_max = 0;  // weights above it count as this much
+  double weight_max = 0;  // examples that count as full weight; no more
   double max_norm = 0;    // L2 of the delta; 0: no limit
   uint64_t max_update_bytes = 0;
   bool sealed = true;  // false: the federation's policy is `sealing = "off"`
