@@ -95,12 +95,11 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
     return BadManifest("payload_bytes is 0");
   }
   if (m.payload_bytes > static_cast<int64_t>(s.max_update_bytes)) {
-    return Refused{RefusalCode::kTooLarge,
-                   Cat("upload of ",
-                       FormatBytes(static_cast<uint64_t>(m.payload_bytes)),
-                       " exceeds max_update_bytes ",
-                       FormatBytes(s.max_update_bytes), " (federation \"",
-                       s.federation, "\")")};
+    return Refused{
+        RefusalCode::kTooLarge,
+        Cat("upload of ", FormatBytes(static_cast<uint64_t>(m.payload_bytes)),
+            " exceeds max_update_bytes ", FormatBytes(s.max_update_bytes),
+            " (federation \"", s.federation, "\")")};
   }
   if (m.payload_bytes / static_cast<int64_t>(kMaxFrameBytes) >= m.chunk_count) {
     return BadManifest(Cat("payload_bytes is ", m.payload_bytes, ", more than ",

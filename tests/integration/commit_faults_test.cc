@@ -219,8 +219,7 @@ TEST_P(CommitFaultsTest, AClosedRoundTakesNothingMore) {
   for (const auto& [client, late] :
        {std::pair(&slow, &upload), std::pair(&asleep, &never)}) {
     ExpectRefused(client->Begin(late->manifest),
-                  Refuses(v1::Refusal::ROUND_NOT_OPEN,
-                          {name, "not under way", "wait for work"}));
+                  Refuses(v1::Refusal::LATE, {name, "is over: promoted"}));
   }
   EXPECT_EQ(MemberOf(federation_, round, "bank-c").state(), "missing");
   ExpectStoreIsWhole(federation_);

@@ -139,6 +139,13 @@ std::vector<ChunkFault> ChunkFaults() {
          s.Send("", 1, u.Chunk(1) + std::string(20'000, '\0'));
        },
        StatusCode::kInvalidArgument, {"chunk 1", "1048"});
+  both("above-the-size-of-upload-messages",
+       [](const RawUpload& u, RawStream& s) {
+         SendUpTo(u, s, 1);
+         s.Send("", 1, u.Chunk(1) + std::string(40'000, '\0'));
+       },
+       StatusCode::kInvalidArgument,
+       {"an upload message has", "chunks have at most 1 MiB"});
   both("above-the-size-of-messages",
        [](const RawUpload& u, RawStream& s) {
          SendUpTo(u, s, 1);
