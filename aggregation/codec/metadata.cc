@@ -28,10 +28,9 @@ bool IsMetricName(std::string_view name) {
 absl::Status CheckMetric(std::string_view name, double value,
                          const MetadataLimits& limits) {
   if (std::cmp_greater(name.size(), limits.max_metric_name_bytes)) {
-    return absl::ResourceExhaustedError(
-        Cat("metadata: a metric name of ", name.size(),
-            " bytes exceeds metadata.max_metric_name_bytes ",
-            limits.max_metric_name_bytes));
+    return absl::ResourceExhaustedError(Cat(
+        "metadata: a metric name of ", name.size(),
+        " bytes exceeds max_metric_name_bytes ", limits.max_metric_name_bytes));
   }
   if (!IsMetricName(name)) {
     return absl::InvalidArgumentError(Cat(
@@ -47,7 +46,7 @@ absl::Status CheckMetric(std::string_view name, double value,
 absl::Status CheckMetricCount(size_t count, const MetadataLimits& limits) {
   if (std::cmp_greater(count, limits.max_metrics)) {
     return absl::ResourceExhaustedError(
-        Cat("metadata: ", count, " metrics exceed metadata.max_metrics ",
+        Cat("metadata: ", count, " metrics exceed limits.max_metrics ",
             limits.max_metrics));
   }
   return absl::OkStatus();
@@ -58,8 +57,8 @@ absl::Status CheckSize(size_t bytes, const MetadataLimits& limits) {
                                 static_cast<int64_t>(kMaxFrameBodyBytes));
   if (std::cmp_greater(bytes, most)) {
     return absl::ResourceExhaustedError(
-        Cat("metadata of ", bytes,
-            " bytes exceeds metadata.max_metadata_bytes ", most));
+        Cat("metadata of ", bytes, " bytes exceeds limits.max_metadata_bytes ",
+            most));
   }
   return absl::OkStatus();
 }

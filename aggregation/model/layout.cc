@@ -67,7 +67,7 @@ absl::Status CheckName(const SlotSpec& spec, const LayoutLimits& limits) {
   if (std::cmp_greater(spec.name.size(), limits.max_name_bytes)) {
     return absl::ResourceExhaustedError(
         Cat("slot ", Quoted(spec.name), ": a name of ", spec.name.size(),
-            " bytes exceeds layout.max_name_bytes ", limits.max_name_bytes));
+            " bytes exceeds max_name_bytes ", limits.max_name_bytes));
   }
   if (!IsPlainName(spec.name)) {
     return absl::InvalidArgumentError(
@@ -82,7 +82,7 @@ absl::StatusOr<int64_t> CountElements(const SlotSpec& spec,
   if (std::cmp_greater(spec.shape.size(), limits.max_rank)) {
     return absl::ResourceExhaustedError(
         Cat("slot ", Quoted(spec.name), ": ", spec.shape.size(),
-            " dimensions exceed layout.max_rank ", limits.max_rank));
+            " dimensions exceed max_rank ", limits.max_rank));
   }
   int64_t elements = 1;
   for (const int64_t dim : spec.shape) {
@@ -93,7 +93,7 @@ absl::StatusOr<int64_t> CountElements(const SlotSpec& spec,
     if (dim > limits.max_elements_per_slot / elements) {
       return absl::ResourceExhaustedError(
           Cat("slot ", Quoted(spec.name),
-              ": its shape exceeds layout.max_elements_per_slot ",
+              ": its shape exceeds max_elements_per_slot ",
               limits.max_elements_per_slot));
     }
     elements *= dim;
@@ -141,9 +141,9 @@ absl::StatusOr<Layout> Layout::Create(std::vector<SlotSpec> specs,
                                       const LayoutLimits& limits) {
   if (specs.empty()) return absl::InvalidArgumentError("a layout has no slots");
   if (std::cmp_greater(specs.size(), limits.max_slots)) {
-    return absl::ResourceExhaustedError(Cat("a layout of ", specs.size(),
-                                            " slots exceeds layout.max_slots ",
-                                            limits.max_slots));
+    return absl::ResourceExhaustedError(
+        Cat("a layout of ", specs.size(),
+            " slots exceeds limits.max_layout_slots ", limits.max_slots));
   }
   Layout layout;
   layout.slots_.reserve(specs.size());
@@ -164,7 +164,7 @@ absl::StatusOr<Layout> Layout::Create(std::vector<SlotSpec> specs,
     if (elements > limits.max_total_elements - layout.total_elements_) {
       return absl::ResourceExhaustedError(
           Cat("slot ", Quoted(spec.name),
-              ": with it the layout exceeds layout.max_total_elements ",
+              ": with it the layout exceeds max_total_elements ",
               limits.max_total_elements));
     }
     const auto [group, is_new] = group_index.try_emplace(
@@ -201,7 +201,7 @@ absl::StatusOr<Layout> Layout::Parse(std::string_view text,
   if (std::cmp_greater(text.size(), limits.max_text_bytes)) {
     return absl::ResourceExhaustedError(
         Cat("a layout of ", text.size(),
-            " bytes exceeds layout.max_text_bytes ", limits.max_text_bytes));
+            " bytes exceeds limits.max_layout_bytes ", limits.max_text_bytes));
   }
   std::string_view line;
   if (!CutFront(&text, '\n', &line) || line != kFirstLine) {
@@ -210,9 +210,9 @@ absl::StatusOr<Layout> Layout::Parse(std::string_view text,
   }
   const auto lines = std::count(text.begin(), text.end(), '\n');
   if (std::cmp_greater(lines, limits.max_slots)) {
-    return absl::ResourceExhaustedError(Cat("a layout of ", lines,
-                                            " slots exceeds layout.max_slots ",
-                                            limits.max_slots));
+    return absl::ResourceExhaustedError(
+        Cat("a layout of ", lines, " slots exceeds limits.max_layout_slots ",
+            limits.max_slots));
   }
   std::vector<SlotSpec> slots;
   slots.reserve(static_cast<size_t>(lines));

@@ -45,6 +45,13 @@ absl::Status CheckTask(const TrainTask& task, const LocalReport& report) {
             "; the round asks for at least ", task.min_examples,
             " (min_examples): decline it instead"));
   }
+  if (task.weight_max > 0 &&
+      static_cast<double>(report.examples) > task.weight_max) {
+    return absl::InvalidArgumentError(
+        Cat("update: report.examples is ", report.examples,
+            "; the round takes at most ", task.weight_max,
+            " (weight_max): report that many"));
+  }
   return absl::OkStatus();
 }
 

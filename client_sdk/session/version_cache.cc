@@ -320,7 +320,7 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
     return absl::FailedPreconditionError(Cat(
         "the layout has ", FormatBytes(bytes), "; this build reads at most ",
         FormatBytes(static_cast<uint64_t>(limits.max_text_bytes)),
-        " (layout.max_text_bytes)"));
+        " (limits.max_layout_bytes)"));
   }
   const std::string path = JoinPath(layouts_dir_, digest.Hex() + ".txt");
   std::string text;

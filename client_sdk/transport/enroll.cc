@@ -158,6 +158,7 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(
       const std::string root_pem,
       FetchAndPinRoot({.server = request.server,
+                       .server_name = options.server_name,
                        .fingerprint = request.fingerprint,
                        .proxy = request.proxy,
                        .timeout = options.timeout,

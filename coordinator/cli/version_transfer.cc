@@ -187,7 +187,7 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
                            const std::string& layout_path,
                            const std::string& reason) {
   FileSystem* const fs = cli.env().fs;
-  CONSILIUM_ASSIGN_OR_RETURN(std::string layout,
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string layout,
                              ReadWholeFile(fs, layout_path, kMaxLayoutBytes));
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                              fs->Open(path, {}));
@@ -196,15 +196,18 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   CONSILIUM_RETURN_IF_ERROR(HashFile(file.get(), total, hasher.get()));
   const Sha256Digest digest = hasher->Finish();
   int64_t offset = 0;
+  size_t layout_sent = 0;
   bool first = true;
   const auto next = [&](v1::ImportVersionChunk* chunk) -> absl::StatusOr<bool> {
     if (!first && offset >= total) return false;
-    if (first) {
-      chunk->set_layout_text(std::move(layout));
+    if (first || layout_sent < layout.size()) {
+      chunk->set_layout_text(
+          layout.substr(layout_sent, static_cast<size_t>(kPieceBytes)));
+      layout_sent += chunk->layout_text().size();
+      if (!std::exchange(first, false)) return true;
       chunk->set_sha256(BytesOf(digest));
       chunk->set_total_bytes(static_cast<uint64_t>(total));
       chunk->set_reason(reason);
-      first = false;
     } else {
       std::string& data = *chunk->mutable_data();
       data.resize(static_cast<size_t>(std::min(kPieceBytes, total - offset)));

@@ -143,16 +143,35 @@ absl::Status Engine::SetInstitution(const std::string& actor,
           IsTerminal(live->state.phase)) {
         continue;
       }
-      const auto t =
-          Step(*live,
-               MemberRemoved{name, removal, reason.empty() ? action : reason});
+      if (removal == Removal::kRevoked) {
+        hub_.CloseUploads(id, {name},
+                          Refused{RefusalCode::kSuspended,
+                                  Cat(name, " was revoked",
+                                      reason.empty() ? "" : ": ", reason)});
+      }
+      const int64_t round = id;
+      const std::string why = reason.empty() ? action : reason;
+      const auto t = Step(
+          *live,
+          [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
+            return RoundEvent(MemberRemoved{name, removal, why});
+          },
+          [&](WriteTx& tx, const Transition& done) -> absl::Status {
+            if (removal != Removal::kRevoked) return absl::OkStatus();
+            // A committed one follows from the round's own rules.
+            CONSILIUM_ASSIGN_OR_RETURN(
+                const std::optional<ContributionRow> upload,
+                FindLiveContribution(tx, round, done.state.attempt, row.id));
+            if (!upload.has_value() ||
+                upload->state != ContributionState::kUploading) {
+              return absl::OkStatus();
+            }
+            return SetContributionState(tx, upload->id,
+                                        ContributionState::kQuarantined,
+                                        Cat("revoked: ", why));
+          });
       if (!t.ok()) {
         Log("error", id, name, std::string(t.status().message()));
-      }
-      if (removal == Removal::kRevoked) {
-        hub_.CloseUploads(
-            id, {name},
-            Refused{RefusalCode::kSuspended, Cat(name, " was revoked")});
       }
     }
   }

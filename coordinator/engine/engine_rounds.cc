@@ -18,11 +18,6 @@
 #include "coordinator/store/tables.h"
 
 namespace consilium {
-namespace {
-
-std::string_view StateWord(InstitutionState state) { return ToString(state); }
-
-}  // namespace
 
 Engine::Engine(EngineOptions options, EngineDeps deps)
     : options_(std::move(options)),
@@ -289,7 +284,7 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
     if (!wanted.empty() && !wanted.contains(row.name)) continue;
     found.insert(row.name);
     if (row.state != InstitutionState::kActive) {
-      plan.left_out.push_back(Cat(row.name, ": ", StateWord(row.state)));
+      plan.left_out.push_back(Cat(row.name, ": ", ToString(row.state)));
       continue;
     }
     if (std::binary_search(auditors.begin(), auditors.end(), row.id)) {

@@ -1,9 +1,12 @@
 // Replay, contributions and versions: what happens to what was handed in.
 
 #include <algorithm>
+#include <cmath>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
@@ -27,6 +30,31 @@ absl::StatusOr<ContributionRow> GetContribution(ReadTx& tx,
                                    "; see `consilium contribution list`"));
   }
   return *row;
+}
+
+// One NaN in a base would be in every version after it.
+absl::Status CheckFinite(File* file, const Layout& layout,
+                         int64_t data_offset) {
+  constexpr int64_t kBlock = int64_t{1} << 18;
+  std::vector<float> block;
+  for (const TensorSlot& slot : layout.slots()) {
+    for (int64_t first = 0; first < slot.elements; first += kBlock) {
+      block.resize(
+          static_cast<size_t>(std::min(kBlock, slot.elements - first)));
+      const int64_t element = slot.first_element + first;
+      CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
+          file, data_offset + element * static_cast<int64_t>(sizeof(float)),
+          std::as_writable_bytes(std::span<float>(block))));
+      const auto bad = std::find_if(block.begin(), block.end(),
+                                    [](float x) { return !std::isfinite(x); });
+      if (bad == block.end()) continue;
+      return absl::InvalidArgumentError(
+          Cat("tensor ", Quoted(slot.name, 512), ": element ",
+              first + (bad - block.begin()), " is ", *bad,
+              "; every parameter must be finite"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -318,8 +346,11 @@ absl::StatusOr<VersionRow> Engine::ImportVersion(
                              Layout::Parse(layout_text, options_.layout));
   parsed->text = layout_text;
   parsed->id = Sha256(layout_text);
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const VersionFileInfo info,
+      ReadVersionFile(blob.file(), parsed->layout, parsed->id));
   CONSILIUM_RETURN_IF_ERROR(
-      ReadVersionFile(blob.file(), parsed->layout, parsed->id).status());
+      CheckFinite(blob.file(), parsed->layout, info.data_offset));
 
   MutexLock lock(&mu_);
   const std::shared_ptr<const FederationLayout> before = layout_.load();

@@ -291,7 +291,7 @@ std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
   Touch(*caller.peer);
   MutexLock lock(&mu_);
   LiveRound* const live = FindLive(round);
-  if (live == nullptr) return NotLive(round);
+  if (live == nullptr || IsTerminal(live->state.phase)) return NotLive(round);
   const RoundState& state = live->state;
   if (state.attempt != attempt) {
     return Refused{RefusalCode::kRoundNotOpen,
@@ -314,10 +314,11 @@ std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
     return Late(state, "");
   }
   if (!MayContribute(*member)) {
-    return Refused{RefusalCode::kRoundNotOpen,
-                   Cat(caller.name(), " has ", MemberStateName(member->state),
-                       " in round ", round, member->reason.empty() ? "" : ": ",
-                       member->reason)};
+    return Refused{
+        RefusalCode::kRoundNotOpen,
+        Cat(caller.name(), " is out of round ", round, ", as ",
+            MemberStateName(member->state), member->reason.empty() ? "" : ": ",
+            member->reason, "; wait for work again")};
   }
   return live->context;
 }

@@ -12,7 +12,8 @@ namespace {
 absl::Status RevokedError(std::string_view name) {
   return absl::UnauthenticatedError(
       Cat("institution ", Quoted(name),
-          " is revoked; ask the operator for a new invitation"));
+          " is revoked, which is final; to come back, ask the operator for an "
+          "invitation under another name"));
 }
 
 }  // namespace
@@ -38,25 +39,31 @@ absl::Status PeerRegistry::Load(HistoryStore& history, absl::Time now) {
   return absl::OkStatus();
 }
 
+absl::Status PeerRegistry::CheckFederation(const PeerName& peer) const {
+  if (peer.federation == federation_) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      Cat("certificate is for federation ", Quoted(peer.federation),
+          ", this coordinator serves ", Quoted(federation_)));
+}
+
+absl::Status PeerRegistry::CheckSerial(const PeerName& peer,
+                                       std::string_view serial) const {
+  MutexLock lock(&mu_);
+  if (!revoked_serials_.contains(serial)) return absl::OkStatus();
+  return absl::UnauthenticatedError(
+      Cat("certificate ", serial, " of ", peer.name,
+          " is revoked; ask the operator for an invitation"));
+}
+
 absl::Status PeerRegistry::AdmitStaff(const PeerName& peer,
                                       std::string_view serial) const {
-  if (peer.federation != federation_) {
-    return absl::PermissionDeniedError(
-        Cat("certificate is for federation ", Quoted(peer.federation),
-            ", this coordinator serves ", Quoted(federation_)));
-  }
-  MutexLock lock(&mu_);
-  if (revoked_serials_.contains(serial)) {
-    return absl::UnauthenticatedError(
-        Cat("certificate ", serial, " of ", peer.name,
-            " is revoked; enrol again with a new token"));
-  }
-  return absl::OkStatus();
+  CONSILIUM_RETURN_IF_ERROR(CheckFederation(peer));
+  return CheckSerial(peer, serial);
 }
 
 absl::StatusOr<Caller> PeerRegistry::Admit(const PeerName& peer,
                                            std::string_view serial) const {
-  CONSILIUM_RETURN_IF_ERROR(AdmitStaff(peer, serial));
+  CONSILIUM_RETURN_IF_ERROR(CheckFederation(peer));
   if (peer.role != PeerRole::kInstitution) {
     return absl::PermissionDeniedError(
         Cat(peer.Uri(),
@@ -70,6 +77,7 @@ absl::StatusOr<Caller> PeerRegistry::Admit(const PeerName& peer,
             " is not known; ask the operator for an invitation"));
   }
   if (found->revoked.load()) return RevokedError(peer.name);
+  CONSILIUM_RETURN_IF_ERROR(CheckSerial(peer, serial));
   return Caller{std::move(found), std::string(serial)};
 }
 

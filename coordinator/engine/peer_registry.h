@@ -62,7 +62,8 @@ class PeerRegistry {
   // Each says what to do.
   absl::StatusOr<Caller> Admit(const PeerName& peer,
                                std::string_view serial) const;
-  // Operators and auditors have no row: only their certificate can be revoked.
+  // Operators have no row and auditors no state of their own: only their
+  // certificates can be revoked.
   absl::Status AdmitStaff(const PeerName& peer, std::string_view serial) const;
 
   void Put(const InstitutionRow& row);
@@ -74,6 +75,9 @@ class PeerRegistry {
   const std::string& federation() const { return federation_; }
 
  private:
+  absl::Status CheckFederation(const PeerName& peer) const;
+  absl::Status CheckSerial(const PeerName& peer, std::string_view serial) const;
+
   const std::string federation_;
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<PeerState>, std::less<>> peers_

@@ -1,6 +1,7 @@
 #include "coordinator/engine/upload_hub.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -145,6 +146,7 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
   const std::string id = manifest.IdHex();
   std::optional<ContributionRow> same;
   std::optional<ContributionRow> live;
+  uint64_t keep = std::numeric_limits<uint64_t>::max();
   CONSILIUM_RETURN_IF_ERROR(
       store_->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(same, FindContribution(tx, id));
@@ -175,7 +177,8 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
         host_->UploadResumed(caller, manifest.round);
         return BeginOutcome(Accepted(*session));
       }
-      // A sync failed: what the disk has counts, and is read again.
+      // A sync failed: only what was acknowledged is known to be on the disk.
+      keep = session->durable_chunks();
       session->Retire();
       Forget(id);
     }
@@ -211,7 +214,7 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
   if (resume) {
     CONSILIUM_ASSIGN_OR_RETURN(
         session, ResumeSession(caller, manifest, context, *std::move(space),
-                               same->spool_path));
+                               same->spool_path, keep));
     host_->UploadResumed(caller, manifest.round);
   } else {
     // Of an earlier begin whose row could not be stored.
@@ -281,10 +284,10 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::ResumeSession(
     const Caller& caller, const UploadManifest& manifest,
     std::shared_ptr<const RoundContext> context, SpaceReservation space,
-    const std::string& spool_path) {
+    const std::string& spool_path, uint64_t keep) {
   auto session =
       UploadSession::Resume(context, caller.peer, manifest, std::move(space),
-                            store_->spools(), spool_path);
+                            store_->spools(), spool_path, keep);
   if (!absl::IsNotFound(session.status()) &&
       !absl::IsDataLoss(session.status())) {
     return session;
@@ -326,12 +329,21 @@ absl::StatusOr<std::optional<Refused>> UploadHub::Append(
   session.NoteActivity(clock_->Monotonic());
   listener_->OnTraffic(TrafficKind::kUpload, static_cast<int64_t>(data.size()));
   if (refused.has_value() && refused->code == RefusalCode::kQuarantined) {
-    CONSILIUM_RETURN_IF_ERROR(
-        host_->QuarantineUpload(caller, session.manifest().round,
-                                session.manifest().IdHex(), refused->message));
-    Forget(session.manifest().IdHex());
+    CONSILIUM_RETURN_IF_ERROR(Quarantine(caller, session, *refused));
   }
   return refused;
+}
+
+absl::Status UploadHub::Quarantine(const Caller& caller, UploadSession& session,
+                                   const Refused& refused) {
+  const UploadManifest& manifest = session.manifest();
+  // Forgotten first, so that its stream hears this refusal and not that the
+  // round cut it; stored before anybody is told.
+  Forget(manifest.IdHex());
+  CONSILIUM_RETURN_IF_ERROR(host_->QuarantineUpload(
+      caller, manifest.round, manifest.IdHex(), refused.message));
+  session.Close(refused);
+  return absl::OkStatus();
 }
 
 void UploadHub::Detach(const Caller& caller, UploadSession& session,
@@ -404,13 +416,11 @@ absl::StatusOr<CommitOutcome> UploadHub::CommitUpload(
   }
   if (!result.ok()) {
     const bool mismatch = absl::IsDataLoss(result.status());
-    const std::string reason(result.status().message());
-    CONSILIUM_RETURN_IF_ERROR(
-        host_->QuarantineUpload(caller, row->round, id, reason));
-    Forget(id);
-    return CommitOutcome(Refused{
+    const Refused refused{
         mismatch ? RefusalCode::kDigestMismatch : RefusalCode::kQuarantined,
-        reason});
+        std::string(result.status().message())};
+    CONSILIUM_RETURN_IF_ERROR(Quarantine(caller, *session, refused));
+    return CommitOutcome(refused);
   }
   CONSILIUM_ASSIGN_OR_RETURN(CommitOutcome outcome,
                              host_->CommitContribution(caller, *row, *result));
@@ -422,6 +432,7 @@ void UploadHub::CloseUploads(int64_t round,
                              const std::vector<std::string>& institutions,
                              const Refused& refused) {
   std::vector<std::shared_ptr<UploadSession>> closing;
+  int64_t left = 0;
   {
     MutexLock lock(&mu_);
     for (auto it = sessions_.begin(); it != sessions_.end();) {
@@ -437,7 +448,10 @@ void UploadHub::CloseUploads(int64_t round,
         ++it;
       }
     }
+    left = static_cast<int64_t>(sessions_.size());
   }
+  if (closing.empty()) return;
+  listener_->OnUploadsInProgress(left);
   for (const auto& session : closing) session->Close(refused);
 }
 

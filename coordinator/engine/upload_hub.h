@@ -140,6 +140,9 @@ class UploadHub {
   AdmissionLock LockFor(const std::string& institution);
   std::shared_ptr<UploadSession> FindSession(std::string_view id_hex) const;
   void Forget(std::string_view id_hex);
+  // Ends the upload for good; then its stream is told.
+  absl::Status Quarantine(const Caller& caller, UploadSession& session,
+                          const Refused& refused);
   absl::StatusOr<BeginOutcome> BeginLocked(
       const Caller& caller, const UploadManifest& manifest,
       std::shared_ptr<const RoundContext> context);
@@ -147,7 +150,7 @@ class UploadHub {
   absl::StatusOr<std::shared_ptr<UploadSession>> ResumeSession(
       const Caller& caller, const UploadManifest& manifest,
       std::shared_ptr<const RoundContext> context, SpaceReservation space,
-      const std::string& spool_path);
+      const std::string& spool_path, uint64_t keep);
 
   Store* const store_;
   UploadHost* const host_;

@@ -91,13 +91,13 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
     return BadManifest(Cat("chunk_count is ", m.chunk_count, ", ", m.elements,
                            " elements need ", frames + 1));
   }
-  if (m.payload_bytes <= 0 ||
-      m.payload_bytes > static_cast<int64_t>(s.max_update_bytes)) {
+  if (m.payload_bytes <= 0) {
+    return BadManifest("payload_bytes is 0");
+  }
+  if (m.payload_bytes > static_cast<int64_t>(s.max_update_bytes)) {
     return Refused{
         RefusalCode::kTooLarge,
-        Cat("upload of ",
-            FormatBytes(
-                static_cast<uint64_t>(std::max<int64_t>(m.payload_bytes, 0))),
+        Cat("upload of ", FormatBytes(static_cast<uint64_t>(m.payload_bytes)),
             " exceeds max_update_bytes ", FormatBytes(s.max_update_bytes),
             " (federation \"", s.federation, "\")")};
   }
@@ -159,15 +159,18 @@ absl::Status UploadSession::Prepare() {
 DurableFn UploadSession::MakeDurableFn() {
   // The writer is a member, so it never outlives this.
   return [this](absl::StatusOr<uint64_t> records) {
+    // Before the look at the sink: a stream that attaches meanwhile is either
+    // seen here, or sees what is written here.
+    if (records.ok()) durable_.store(*records);
     std::shared_ptr<UploadSink> sink;
     {
       MutexLock lock(&mu_);
       sink = sink_;
     }
+    if (sink == nullptr) return;
     if (records.ok()) {
-      durable_.store(*records);
-      if (sink != nullptr) sink->OnDurable(*records);
-    } else if (sink != nullptr) {
+      sink->OnDurable(*records);
+    } else {
       sink->OnBroken(records.status());
     }
   };
@@ -211,7 +214,8 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
     std::shared_ptr<const RoundContext> context,
     std::shared_ptr<PeerState> peer, UploadManifest manifest,
-    SpaceReservation space, SpoolDir& spools, const std::string& path) {
+    SpaceReservation space, SpoolDir& spools, const std::string& path,
+    uint64_t keep) {
   std::shared_ptr<UploadSession> session(
       new UploadSession(std::move(context), std::move(peer),
                         std::move(manifest), std::move(space)));
@@ -224,6 +228,9 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
           path,
           [&](uint64_t index, uint32_t,
               std::span<const std::byte> body) -> absl::Status {
+            if (index >= keep) {
+              return absl::DataLossError("was never acknowledged");
+            }
             MutexLock work(&s.work_mu_);
             CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> frame,
                                        s.OpenChunk(index, body, plain.bytes()));
@@ -302,7 +309,8 @@ absl::StatusOr<std::span<const std::byte>> UploadSession::OpenChunk(
     uint64_t index, std::span<const std::byte> data,
     std::span<std::byte> plain) {
   if (!opener_.has_value()) {
-    CONSILIUM_RETURN_IF_ERROR(ParseFrame(data).status());
+    const absl::Status parsed = ParseFrame(data).status();
+    if (!parsed.ok()) return Annotate(parsed, Cat("chunk ", index));
     return data;
   }
   if (data.size() <= kAeadTagBytes || data.size() > kMaxSealedChunkBytes) {
@@ -333,8 +341,12 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
         "the upload goes on elsewhere; call BeginUpload to resume");
   }
   if (index < next_index_) return std::nullopt;
-  if (index > next_index_ ||
-      index >= static_cast<uint64_t>(manifest_.chunk_count)) {
+  if (index >= static_cast<uint64_t>(manifest_.chunk_count)) {
+    return absl::InvalidArgumentError(
+        Cat("chunk ", index, " is beyond the declared chunk_count ",
+            manifest_.chunk_count, "; call CommitUpload after the last one"));
+  }
+  if (index > next_index_) {
     return absl::InvalidArgumentError(
         Cat("chunk ", index, " of ", manifest_.chunk_count,
             " is out of order: chunk ", next_index_,
@@ -356,7 +368,7 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
     if (!absl::IsDataLoss(frame.status())) return frame.status();
     return std::optional<Refused>(
         Refused{RefusalCode::kAuthentication,
-                Cat("chunk ", index, ": ", StdView(frame.status().message()),
+                Cat(StdView(frame.status().message()),
                     "; resume from the last acknowledged chunk"),
                 absl::Seconds(1)});
   }
@@ -393,6 +405,11 @@ absl::StatusOr<UploadResult> UploadSession::Finish() {
   CONSILIUM_ASSIGN_OR_RETURN(ContributionStats stats,
                              std::move(*checker_).Finish());
   UploadResult result{std::move(stats), hasher_->Finish()};
+  if (result.stats.payload_bytes != manifest_.payload_bytes) {
+    return absl::DataLossError(Cat("payload has ", result.stats.payload_bytes,
+                                   " bytes, the manifest declares ",
+                                   manifest_.payload_bytes));
+  }
   if (result.payload_digest != manifest_.payload_digest) {
     return absl::DataLossError(
         Cat("payload has digest ", result.payload_digest.Hex(),

@@ -57,13 +57,18 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
       std::shared_ptr<const RoundContext> context,
       std::shared_ptr<PeerState> peer, UploadManifest manifest,
       SpaceReservation space, SpoolDir& spools);
-  // Reads what is on disk again, so that hash and checks continue.
+  // Reads what is on disk again, so that hash and checks continue. Chunks from
+  // `keep` on are cut off: after a failed sync only what was acknowledged is
+  // known to be on the disk.
   static absl::StatusOr<std::shared_ptr<UploadSession>> Resume(
       std::shared_ptr<const RoundContext> context,
       std::shared_ptr<PeerState> peer, UploadManifest manifest,
-      SpaceReservation space, SpoolDir& spools, const std::string& path);
+      SpaceReservation space, SpoolDir& spools, const std::string& path,
+      uint64_t keep);
 
-  // A new stream takes over; an older one is told that it is broken.
+  // A new stream takes over; an older one is told that it is broken. The new
+  // one hears of what becomes durable from now on: durable_chunks(), read after
+  // this call, is where it starts.
   void Attach(std::shared_ptr<UploadSink> sink);
   // True when `sink` was the attached one.
   bool Detach(const UploadSink* sink);
@@ -71,7 +76,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // One chunk, exactly as received. A chunk that was taken before is ignored.
   // An engaged result ends the upload: tell the peer, and when the code is
   // kQuarantined, the engine. Errors (the stream ends, the upload may resume):
-  //   INVALID_ARGUMENT   index beyond the next one, or a wrong size
+  //   INVALID_ARGUMENT   index beyond the next one, a wrong size, or no frame
   //   UNAUTHENTICATED    the institution was revoked
   absl::StatusOr<std::optional<Refused>> Append(
       uint64_t index, std::span<const std::byte> data);
@@ -85,8 +90,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // From now on Append answers with `refused`; an attached stream is told.
   void Close(Refused refused);
 
-  // Errors: FAILED_PRECONDITION when chunks are missing; DATA_LOSS when the
-  // digest is not the declared one; the first failed check. When health() is
+  // Errors: FAILED_PRECONDITION when chunks are missing; DATA_LOSS when size or
+  // digest are not the declared ones; the first failed check. When health() is
   // not OK the error is not the sender's.
   absl::StatusOr<UploadResult> Finish();
 

@@ -26,11 +26,12 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::RoundInfo>,
 
   void Begin(grpc::CallbackServerContext* context) {
     self_ = shared_from_this();
-    const auto staff = AdmitStaff(deps_, *context, /*reads=*/true);
+    auto staff = AdmitStaff(deps_, *context, /*reads=*/true);
     if (!staff.ok()) {
       Finish(ToGrpc(staff.status()));
       return;
     }
+    staff_ = *std::move(staff);
     std::weak_ptr<WatchStream> weak = self_;
     watch_ = deps_.engine->Subscribe([weak](int64_t) {
       if (const auto self = weak.lock(); self != nullptr) self->Changed();
@@ -97,7 +98,8 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::RoundInfo>,
     message_.Clear();
     AdminQueries queries(&deps_.engine->store(), deps_.engine,
                          deps_.engine->Now(), renew_before_);
-    const absl::Status status = queries.Round(round_, false, &message_);
+    absl::Status status = staff_.Alive(deps_);
+    if (status.ok()) status = queries.Round(round_, false, &message_);
     if (round_ == 0 && absl::IsNotFound(status)) {
       message_.set_phase("none");
       message_.set_waiting_for("waiting for the first round");
@@ -119,6 +121,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::RoundInfo>,
   const RpcDeps deps_;
   const uint64_t round_;
   const absl::Duration renew_before_;
+  Staff staff_;
   uint64_t watch_ = 0;
   std::shared_ptr<WatchStream> self_;
   v1::RoundInfo message_;
@@ -164,13 +167,15 @@ class ImportStream final
 
  private:
   absl::Status Take() {
+    CONSILIUM_RETURN_IF_ERROR(TakeLayout());
     if (!writer_.has_value()) {
-      layout_text_ = chunk_.layout_text();
       reason_ = chunk_.reason();
       CONSILIUM_ASSIGN_OR_RETURN(digest_, DigestOf(chunk_.sha256(), "sha256"));
       const int64_t limit = deps_.engine->options().max_update_bytes;
-      if (chunk_.total_bytes() == 0 ||
-          chunk_.total_bytes() > static_cast<uint64_t>(limit)) {
+      if (chunk_.total_bytes() == 0) {
+        return absl::InvalidArgumentError("total_bytes is 0");
+      }
+      if (chunk_.total_bytes() > static_cast<uint64_t>(limit)) {
         return absl::ResourceExhaustedError(
             Cat("a version of ", FormatBytes(chunk_.total_bytes()),
                 " exceeds storage.max_update_bytes ",
@@ -190,6 +195,22 @@ class ImportStream final
     CONSILIUM_RETURN_IF_ERROR(writer_->file()->WriteAt(offset_, data));
     hasher_->Update(data);
     offset_ += static_cast<int64_t>(data.size());
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeLayout() {
+    const std::string& piece = chunk_.layout_text();
+    if (piece.empty()) return absl::OkStatus();
+    if (offset_ > 0) {
+      return absl::InvalidArgumentError(
+          Cat("layout_text comes after ", offset_, " bytes of data"));
+    }
+    const int64_t limit = deps_.engine->options().layout.max_text_bytes;
+    if (static_cast<int64_t>(layout_text_.size() + piece.size()) > limit) {
+      return absl::ResourceExhaustedError(
+          Cat("the layout has more than limits.max_layout_bytes ", limit));
+    }
+    layout_text_ += piece;
     return absl::OkStatus();
   }
 

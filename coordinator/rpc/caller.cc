@@ -41,8 +41,8 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
   return Staff{peer->name, peer->serial};
 }
 
-absl::StatusOr<PeerName> AdmitMember(const RpcDeps& deps,
-                                     const grpc::ServerContextBase& context) {
+absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
+                                  const grpc::ServerContextBase& context) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::shared_ptr<const Peer> peer,
                              Authenticate(deps, context));
   if (peer->name.role == PeerRole::kInstitution) {
@@ -54,7 +54,11 @@ absl::StatusOr<PeerName> AdmitMember(const RpcDeps& deps,
     CONSILIUM_RETURN_IF_ERROR(
         deps.engine->peers().AdmitStaff(peer->name, peer->serial));
   }
-  return peer->name;
+  return Staff{peer->name, peer->serial};
+}
+
+absl::Status Staff::Alive(const RpcDeps& deps) const {
+  return deps.engine->peers().AdmitStaff(name, serial);
 }
 
 }  // namespace consilium

@@ -28,9 +28,13 @@ struct RpcDeps {
   int64_t max_calls = 4096;
 };
 
+// Anybody but an institution, or anybody at all where the role does not matter.
 struct Staff {
   PeerName name;
   std::string serial;
+
+  // OK, or the status with which a stream must end. For every message.
+  absl::Status Alive(const RpcDeps& deps) const;
 };
 
 // The institution that calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
@@ -41,8 +45,8 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
                                  const grpc::ServerContextBase& context,
                                  bool reads);
 // Anybody of this federation whose certificate is not revoked.
-absl::StatusOr<PeerName> AdmitMember(const RpcDeps& deps,
-                                     const grpc::ServerContextBase& context);
+absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
+                                  const grpc::ServerContextBase& context);
 
 }  // namespace consilium
 

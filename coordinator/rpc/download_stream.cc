@@ -117,13 +117,15 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       Finish(ToGrpc(admitted.status()));
       return;
     }
-    if (admitted->role == PeerRole::kInstitution) {
-      peer_ = deps_.engine->peers().Find(admitted->name);
+    caller_ = *std::move(admitted);
+    const std::string& name = caller_.name.name;
+    if (caller_.name.role == PeerRole::kInstitution) {
+      peer_ = deps_.engine->peers().Find(name);
       const int64_t streams = ++peer_->streams;
       // One more: a long poll waits beside them.
       if (streams > deps_.max_streams_per_institution + 1) {
         Finish(ToGrpc(absl::ResourceExhaustedError(
-            Cat(admitted->name, " has ", streams,
+            Cat(name, " has ", streams,
                 " streams open, the limit is "
                 "limits.max_streams_per_institution ",
                 deps_.max_streams_per_institution))));
@@ -179,9 +181,9 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   absl::Status Fill() {
     if (cancelled_.load()) return absl::CancelledError("cancelled");
-    if (peer_ != nullptr) {
-      CONSILIUM_RETURN_IF_ERROR((Caller{peer_, {}}.Alive()));
-    }
+    CONSILIUM_RETURN_IF_ERROR(peer_ != nullptr
+                                  ? Caller{peer_, caller_.serial}.Alive()
+                                  : caller_.Alive(deps_));
     const size_t size =
         static_cast<size_t>(std::min(kPieceBytes, content_.bytes - offset_));
     BufferPool::Buffer buffer = PieceBuffers().Get();
@@ -208,6 +210,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   const RpcDeps deps_;
   v1::DownloadRequest request_;
+  Staff caller_;
   std::shared_ptr<PeerState> peer_;  // null for staff
   Content content_;
   int64_t offset_ = 0;

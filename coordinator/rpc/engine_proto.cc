@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kMaxCoverageBytes = size_t{1} << 20;
 constexpr size_t kMaxWrappedBytes = 1024;
+constexpr std::string_view kParameters = "parameters";
 
 absl::Status Narrow(std::string_view field, uint64_t value, int64_t* out) {
   if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
@@ -65,9 +66,14 @@ absl::StatusOr<UploadManifest> FromProto(const v1::UploadManifest& in) {
   if (in.vectors_size() != 1) {
     return absl::InvalidArgumentError(
         Cat("manifest.vectors has ", in.vectors_size(),
-            " entries; a plain upload has one, \"parameters\""));
+            " entries; a plain upload has one vector, \"parameters\""));
   }
   const v1::VectorSpec& vector = in.vectors(0);
+  if (vector.name() != kParameters) {
+    return absl::InvalidArgumentError(
+        Cat("manifest.vectors[0].name is ", Quoted(vector.name()),
+            "; a plain upload has one vector, \"parameters\""));
+  }
   m.codec = vector.codec();
   CONSILIUM_RETURN_IF_ERROR(
       Narrow("vectors[0].elements", vector.elements(), &m.elements));

@@ -1,5 +1,6 @@
 #include "coordinator/rpc/upload_stream.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -216,8 +217,18 @@ class UploadStream final
       session = *std::move(attached);
       MutexLock lock(&mu_);
       session_ = session;
-      durable_ = session->durable_chunks();
+      durable_ = std::max(durable_, session->durable_chunks());
       appended_ = durable_;
+      // Nobody will say again what was durable before.
+      WriteNext();
+    } else if (!chunk.upload_id.empty() &&
+               chunk.upload_id != AsChars(session->manifest().upload_id)) {
+      End(absl::InvalidArgumentError(
+          Cat("chunk ", chunk.index, " names upload ",
+              HexEncode(AsBytes(chunk.upload_id.substr(0, kUploadIdBytes))),
+              ", the stream began with ", session->manifest().IdHex(),
+              "; one stream carries one upload")));
+      return;
     }
     deps_.engine->Touch(*caller_.peer);
     auto refused = hub.Append(caller_, *session, chunk.index, chunk.data);

@@ -78,7 +78,7 @@ struct InstitutionRow {
 struct CertificateRow {
   std::string serial;  // hexadecimal, lower case
   std::string subject_uri;
-  std::optional<int64_t> institution_id;  // none for operators, auditors
+  std::optional<int64_t> institution_id;  // none for operators
   std::string role;
   std::string fingerprint;  // SHA-256 of the DER form, hexadecimal
   absl::Time not_before;

@@ -112,8 +112,9 @@ absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options) {
                           "cannot make a TLS 1.3 context");
   }
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);
-  CONSILIUM_ASSIGN_OR_RETURN(const Ssl ssl,
-                             NewSession(context, options.server.host));
+  const std::string& name =
+      options.server_name.empty() ? options.server.host : options.server_name;
+  CONSILIUM_ASSIGN_OR_RETURN(const Ssl ssl, NewSession(context, name));
   const absl::Status handshake = Handshake(ssl.get(), connection, deadline);
   if (!handshake.ok()) {
     return Annotate(handshake, options.server.ToString());
@@ -126,9 +127,8 @@ absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options) {
     CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
                                openssl::FingerprintOf(*certificate));
     if (fingerprint == options.fingerprint) {
-      const absl::Status verified =
-          openssl::VerifyChain(chain, *certificate, CertificateUse::kServer,
-                               options.server.host, options.now);
+      const absl::Status verified = openssl::VerifyChain(
+          chain, *certificate, CertificateUse::kServer, name, options.now);
       if (!verified.ok()) {
         return Annotate(verified, options.server.ToString());
       }

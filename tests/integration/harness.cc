@@ -16,8 +16,10 @@
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/secure/random.h"
 #include "consilium/secure/sha256.h"
+#include "consilium/v1/enrollment.grpc.pb.h"
 #include "coordinator/app/init.h"
 #include "grpcpp/create_channel.h"
+#include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 #include "tests/support/status_matchers.h"
 
@@ -95,9 +97,10 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
 TestFederation::~TestFederation() { Stop(); }
 
 void TestFederation::StartServer() {
-  server_ = Must(CoordinatorServer::Start(config_, logger_.get(),
-                                          PosixFileSystem(), options_.clock),
-                 "start");
+  server_ =
+      Must(CoordinatorServer::Start(config_, logger_.get(),
+                                    options_.coordinator_fs, options_.clock),
+           "start");
   // A restart takes the same ports, as clients remember them.
   config_.listen.address = Cat("127.0.0.1:", server_->port());
   config_.listen.enrollment_address =
@@ -223,14 +226,39 @@ std::string TestFederation::Token(const std::string& name,
   return response.token();
 }
 
-void TestFederation::Enroll(const std::string& name) {
+void TestFederation::EnrollWith(const std::string& name,
+                                const std::string& token) {
   client::EnrollOptions options;
   options.coordinator = enrollment_address();
-  options.token = Token(name);
+  options.token = token;
   options.ca_fingerprint = fingerprint_;
   options.directory = JoinPath(dir_.path(), name);
   options.proxy = "none";
   Must(client::Enroll(options), "enrol");
+}
+
+TlsIdentity TestFederation::EnrollAuditor(const std::string& name) {
+  const TlsKey key = Must(TlsKey::Generate(), "key");
+  const std::string root = Must(
+      ReadWholeFile(PosixFileSystem(),
+                    JoinPath(dir_.path(), "coordinator/identity/root-ca.pem"),
+                    64 << 10),
+      "root");
+  const auto stub = v1::EnrollmentService::NewStub(grpc::CreateCustomChannel(
+      enrollment_address(), MakeEnrollmentChannelCredentials(root),
+      MakeChannelArguments({})));
+  v1::EnrollRequest request;
+  *request.mutable_protocol() = OwnProtocolRange();
+  request.set_token(Token(name, "auditor"));
+  request.set_csr_pem(Must(CreateCertificateRequest(key, ""), "request"));
+  v1::EnrollResponse response;
+  grpc::ClientContext context;
+  Must(stub->Enroll(&context, request, &response), "enrol");
+  return Must(
+      MakeTlsIdentity(response.root_ca_pem(), response.certificate_chain_pem(),
+                      Must(key.ToPem(), "key"), CertificateUse::kClient,
+                      absl::Now()),
+      name);
 }
 
 client::ClientOptions TestFederation::OptionsFor(

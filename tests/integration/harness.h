@@ -14,12 +14,14 @@
 #include "absl/time/time.h"
 #include "consilium/aggregation/layout.h"
 #include "consilium/base/clock.h"
+#include "consilium/base/file.h"
 #include "consilium/client/client.h"
 #include "consilium/secure/certificate.h"
 #include "consilium/v1/admin.grpc.pb.h"
 #include "coordinator/app/config.h"
 #include "coordinator/app/logging.h"
 #include "coordinator/app/server.h"
+#include "grpcpp/channel.h"
 #include "tests/support/temp_dir.h"
 
 namespace consilium {
@@ -36,7 +38,9 @@ class TestFederation {
     Layout layout = TestLayout();
     // Edits the configuration before `init` writes it.
     std::function<void(CoordinatorConfig&)> configure;
-    Clock* clock = SystemClock();  // the coordinator's
+    // The coordinator's.
+    Clock* clock = SystemClock();
+    FileSystem* coordinator_fs = PosixFileSystem();
   };
 
   // init, start, version 0 of zeros. Fails the test on error.
@@ -51,7 +55,10 @@ class TestFederation {
   void StartAgain();
 
   // Invites and enrols; identity under dir()/<name>.
-  void Enroll(const std::string& name);
+  void Enroll(const std::string& name) { EnrollWith(name, Token(name)); }
+  void EnrollWith(const std::string& name, const std::string& token);
+  // Invites and enrols by hand, with nothing on disk.
+  TlsIdentity EnrollAuditor(const std::string& name);
   client::ClientOptions OptionsFor(const std::string& name) const;
   std::unique_ptr<client::Client> Connect(const std::string& name);
   // For the service port, with that certificate and a connection of its own.
@@ -66,6 +73,10 @@ class TestFederation {
   Engine& engine() { return server_->engine(); }
   const Layout& layout() const { return options_.layout; }
   const std::string& dir() const { return dir_.path(); }
+  uint16_t port() const { return static_cast<uint16_t>(server_->port()); }
+  uint16_t enrollment_port() const {
+    return static_cast<uint16_t>(server_->enrollment_port());
+  }
   std::string address() const;
   std::string enrollment_address() const;
   const std::string& fingerprint() const { return fingerprint_; }

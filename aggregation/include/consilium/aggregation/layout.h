@@ -51,7 +51,7 @@ struct TensorSlot {
   int64_t elements = 0;
 };
 
-// Keys of these limits in configuration: layout.<field>.
+// In configuration: limits.max_layout_slots, limits.max_layout_bytes.
 struct LayoutLimits {
   int64_t max_slots = int64_t{1} << 20;
   int64_t max_text_bytes = int64_t{64} << 20;

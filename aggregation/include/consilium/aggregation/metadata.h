@@ -43,7 +43,7 @@ struct ContributionMetadata {
                          const ContributionMetadata&) = default;
 };
 
-// Keys of these limits in configuration: metadata.<field>.
+// In configuration: limits.max_metadata_bytes, limits.max_metrics.
 struct MetadataLimits {
   int64_t max_metadata_bytes = kMaxFrameBodyBytes;  // and never above it
   int64_t max_metrics = 1024;

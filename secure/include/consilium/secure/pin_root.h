@@ -14,6 +14,7 @@ namespace consilium {
 
 struct PinRootOptions {
   HostPort server;           // the enrolment listener
+  std::string server_name;   // of its certificate; "": server.host
   Sha256Digest fingerprint;  // of the root CA, from the invitation
   std::optional<ProxyAddress> proxy;
   absl::Duration timeout = absl::Seconds(20);  // over all steps

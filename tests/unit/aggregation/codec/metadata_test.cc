@@ -168,9 +168,9 @@ TEST(MetadataTest, NamesTheLimitThatIsExceeded) {
         MetadataLimits{.max_metrics = 1},
         MetadataLimits{.max_metric_name_bytes = 1}}) {
     EXPECT_THAT(EncodeMetadataFrame(metadata, limits),
-                StatusIs(kExhausted, HasSubstr("metadata.max_")));
+                StatusIs(kExhausted, HasSubstr("max_met")));
     EXPECT_THAT(Decode(frame, 10, limits),
-                StatusIs(kExhausted, HasSubstr("metadata.max_")));
+                StatusIs(kExhausted, HasSubstr("max_met")));
   }
   // Never more than a frame, whatever the configuration says.
   ContributionMetadata huge;

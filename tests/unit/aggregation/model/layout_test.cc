@@ -144,9 +144,9 @@ TEST(LayoutTest, RefusesTextThatIsNotCanonical) {
 
 TEST(LayoutTest, NamesTheLimitThatIsExceeded) {
   EXPECT_THAT(Layout::Parse(kText, {.max_text_bytes = 50}),
-              StatusIs(kExhausted, HasSubstr("layout.max_text_bytes 50")));
+              StatusIs(kExhausted, HasSubstr("limits.max_layout_bytes 50")));
   EXPECT_THAT(Layout::Parse(kText, {.max_slots = 3}),
-              StatusIs(kExhausted, HasSubstr("layout.max_slots 3")));
+              StatusIs(kExhausted, HasSubstr("limits.max_layout_slots 3")));
   EXPECT_THAT(Layout::Parse(kText, {.max_elements_per_slot = 31}),
               StatusIs(kExhausted, AllOf(HasSubstr("trunk.lora_A"),
                                          HasSubstr("max_elements_per_slot"))));
@@ -155,9 +155,9 @@ TEST(LayoutTest, NamesTheLimitThatIsExceeded) {
                                          HasSubstr("max_total_elements"))));
   EXPECT_OK(Layout::Parse(kText, {.max_total_elements = 44}));
   EXPECT_THAT(Layout::Parse(kText, {.max_rank = 1}),
-              StatusIs(kExhausted, HasSubstr("layout.max_rank")));
+              StatusIs(kExhausted, HasSubstr("max_rank")));
   EXPECT_THAT(Layout::Create({Slot(std::string(513, 'x'), {1})}),
-              StatusIs(kExhausted, HasSubstr("layout.max_name_bytes")));
+              StatusIs(kExhausted, HasSubstr("max_name_bytes")));
   // 2^63 elements and more: the product itself must not overflow.
   EXPECT_THAT(Layout::Create({Slot("a", {int64_t{1} << 32, int64_t{1} << 32})}),
               StatusIs(kExhausted));

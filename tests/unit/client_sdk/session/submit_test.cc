@@ -449,6 +449,10 @@ TEST(SubmitTest, BadUpdatesAreNamedBeforeAnythingIsSent) {
   refused_with(update, "min_examples");
 
   update = h.FullUpdate();
+  update.report.examples = 1'000'001;
+  refused_with(update, "weight_max");
+
+  update = h.FullUpdate();
   update.report.group_tokens = {{"expert/0/9", 1}};
   refused_with(update, "expert/0/9");
 
