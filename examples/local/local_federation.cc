@@ -114,8 +114,10 @@ absl::Status LocalFederation::StartCoordinator() {
   CONSILIUM_ASSIGN_OR_RETURN(
       coordinator_,
       Process::Start(
-          {JoinPath(OwnFolder(), "consilium-coordinator"), "--config",
-           JoinPath(coordinator_dir(), "consilium.toml")},
+          {options_.coordinator_program.empty()
+               ? JoinPath(OwnFolder(), "consilium-coordinator")
+               : options_.coordinator_program,
+           "--config", JoinPath(coordinator_dir(), "consilium.toml")},
           JoinPath(logs_dir(), "coordinator.log"), options_.environment));
   return absl::OkStatus();
 }

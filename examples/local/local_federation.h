@@ -24,6 +24,8 @@ struct LocalFederationOptions {
   std::string directory;  // empty or missing
   std::string federation = "demo";
   CoordinatorConfig config;  // addresses are overwritten with free ports
+  // Empty: consilium-coordinator beside this program.
+  std::string coordinator_program;
   // Environment of the coordinator process, "NAME=value".
   std::vector<std::string> environment;
 };

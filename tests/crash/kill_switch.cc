@@ -1,0 +1,178 @@
+#include "tests/crash/kill_switch.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "consilium/base/strings.h"
+
+namespace consilium {
+
+// Zeros, as a new file holds them, are its first state.
+struct KillSwitch::Shared {
+  static constexpr size_t kLabelBytes = 256;
+
+  std::atomic<int64_t> steps;
+  std::atomic<int64_t> die_at;
+  std::atomic<int64_t> fired;
+  std::atomic<int64_t> count;
+  char label[kLabelBytes];
+};
+static_assert(std::atomic<int64_t>::is_always_lock_free);
+
+absl::StatusOr<std::unique_ptr<KillSwitch>> KillSwitch::Map(
+    const std::string& path, bool create) {
+  const int fd =
+      open(path.c_str(), O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
+  if (fd < 0) return ErrnoStatus(errno, "open", path);
+  void* memory = MAP_FAILED;
+  if (ftruncate(fd, sizeof(Shared)) == 0) {
+    memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+  }
+  const int error = errno;
+  close(fd);
+  if (memory == MAP_FAILED) return ErrnoStatus(error, "map", path);
+  return std::unique_ptr<KillSwitch>(
+      new KillSwitch(static_cast<Shared*>(memory)));
+}
+
+absl::StatusOr<std::unique_ptr<KillSwitch>> KillSwitch::Create(
+    const std::string& path) {
+  return Map(path, true);
+}
+absl::StatusOr<std::unique_ptr<KillSwitch>> KillSwitch::Open(
+    const std::string& path) {
+  return Map(path, false);
+}
+
+KillSwitch::~KillSwitch() { munmap(shared_, sizeof(Shared)); }
+
+void KillSwitch::Step(std::string_view label) {
+  const int64_t step = shared_->steps.fetch_add(1) + 1;
+  if (step != shared_->die_at.load()) return;
+  const size_t bytes = std::min(label.size(), Shared::kLabelBytes - 1);
+  std::memcpy(shared_->label, label.data(), bytes);
+  shared_->label[bytes] = '\0';
+  shared_->fired.store(1);
+  kill(getpid(), SIGKILL);
+  for (;;) pause();  // it comes at once, but to some thread
+}
+
+void KillSwitch::Count() { shared_->count.fetch_add(1); }
+
+void KillSwitch::Arm(int64_t step) {
+  shared_->die_at.store(0);
+  shared_->fired.store(0);
+  shared_->label[0] = '\0';
+  shared_->steps.store(0);
+  shared_->die_at.store(step);
+}
+
+int64_t KillSwitch::steps() const { return shared_->steps.load(); }
+bool KillSwitch::fired() const { return shared_->fired.load() != 0; }
+std::string KillSwitch::label() const { return shared_->label; }
+int64_t KillSwitch::count() const { return shared_->count.load(); }
+void KillSwitch::ResetCount() { shared_->count.store(0); }
+
+// --- KillingFileSystem -------------------------------------------------------
+
+namespace {
+
+class KillingFile final : public File {
+ public:
+  KillingFile(std::unique_ptr<File> inner, KillSwitch* kill)
+      : inner_(std::move(inner)), kill_(kill) {}
+
+  absl::StatusOr<size_t> ReadAt(int64_t offset,
+                                std::span<std::byte> out) override {
+    return inner_->ReadAt(offset, out);
+  }
+  absl::Status WriteAt(int64_t offset,
+                       std::span<const std::byte> data) override {
+    return inner_->WriteAt(offset, data);
+  }
+  absl::Status Sync() override {
+    kill_->Step(Cat("sync ", path()));
+    return inner_->Sync();
+  }
+  absl::StatusOr<int64_t> Size() override { return inner_->Size(); }
+  absl::Status Truncate(int64_t size) override {
+    return inner_->Truncate(size);
+  }
+  absl::Status Allocate(int64_t size) override {
+    return inner_->Allocate(size);
+  }
+  absl::Status StartWriteback(int64_t offset, int64_t length) override {
+    return inner_->StartWriteback(offset, length);
+  }
+  absl::Status Close() override { return inner_->Close(); }
+  const std::string& path() const override { return inner_->path(); }
+
+ private:
+  const std::unique_ptr<File> inner_;
+  KillSwitch* const kill_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<File>> KillingFileSystem::Open(
+    const std::string& path, const OpenOptions& options) {
+  if (options.create) kill_->Step(Cat("make ", path));
+  absl::StatusOr<std::unique_ptr<File>> file = inner_->Open(path, options);
+  if (!file.ok() || !options.write) return file;
+  return std::make_unique<KillingFile>(*std::move(file), kill_);
+}
+absl::Status KillingFileSystem::Rename(const std::string& from,
+                                       const std::string& to) {
+  kill_->Step(Cat("rename to ", to));
+  return inner_->Rename(from, to);
+}
+absl::Status KillingFileSystem::Remove(const std::string& path) {
+  if (inner_->Exists(path)) kill_->Step(Cat("remove ", path));
+  return inner_->Remove(path);
+}
+absl::Status KillingFileSystem::RemoveTree(const std::string& path) {
+  if (inner_->Exists(path)) kill_->Step(Cat("remove ", path));
+  return inner_->RemoveTree(path);
+}
+absl::Status KillingFileSystem::SyncDir(const std::string& directory) {
+  kill_->Step(Cat("sync folder ", directory));
+  return inner_->SyncDir(directory);
+}
+absl::Status KillingFileSystem::MakeDirs(const std::string& directory,
+                                         uint32_t mode) {
+  if (!inner_->Exists(directory)) kill_->Step(Cat("make ", directory));
+  return inner_->MakeDirs(directory, mode);
+}
+absl::StatusOr<std::vector<std::string>> KillingFileSystem::List(
+    const std::string& directory) {
+  return inner_->List(directory);
+}
+bool KillingFileSystem::Exists(const std::string& path) {
+  return inner_->Exists(path);
+}
+absl::StatusOr<FileInfo> KillingFileSystem::Stat(const std::string& path) {
+  return inner_->Stat(path);
+}
+absl::StatusOr<int64_t> KillingFileSystem::FreeSpace(const std::string& path) {
+  return inner_->FreeSpace(path);
+}
+absl::Status KillingFileSystem::Truncate(const std::string& path,
+                                         int64_t size) {
+  return inner_->Truncate(path, size);
+}
+absl::StatusOr<std::unique_ptr<FileLock>> KillingFileSystem::LockFile(
+    const std::string& path) {
+  return inner_->LockFile(path);
+}
+
+}  // namespace consilium
