@@ -84,8 +84,9 @@ absl::Status EnrollCommand(const EnrollOptions& options, bool json,
            Until(enrolled.not_after, SystemClock()->Now())));
   Line(out, "signing key", enrolled.signing_key);
   Line(out, "config", enrolled.config_path);
-  out << "\nNext: consilium-client run --config " << enrolled.config_path
-      << "\n";
+  const bool auditor = enrolled.uri.find("/auditor/") != std::string::npos;
+  out << "\nNext: " << (auditor ? "consilium status" : "consilium-client run")
+      << " --config " << enrolled.config_path << "\n";
   return absl::OkStatus();
 }
 

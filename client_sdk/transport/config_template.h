@@ -12,6 +12,10 @@ namespace consilium::client::internal {
 std::string ClientConfigText(std::string_view federation,
                              std::string_view institution,
                              std::string_view service_address);
+// Of config.toml for an auditor, as coordinator/cli/operator_config.h reads it.
+std::string AuditorConfigText(std::string_view federation,
+                              std::string_view auditor,
+                              std::string_view service_address);
 
 }  // namespace consilium::client::internal
 

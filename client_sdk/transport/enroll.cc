@@ -132,10 +132,8 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
                      Quoted(identity->leaf.subject_uri), ", the answer says ",
                      Quoted(response.uri())));
   }
-  if (name->role != PeerRole::kInstitution) {
-    return absl::InvalidArgumentError(
-        Cat("the token is for the role ", PeerRoleName(name->role),
-            "; use `consilium` for operators and auditors"));
+  if (name->role == PeerRole::kOperator) {
+    return Wrong("an operator is not enrolled");
   }
   return std::pair(*name, identity->leaf);
 }
@@ -190,14 +188,19 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;
-  enrollment.config_path = JoinPath(options.directory, "consilium-client.toml");
+  const bool auditor = name.role == PeerRole::kAuditor;
+  enrollment.config_path = JoinPath(
+      options.directory, auditor ? "config.toml" : "consilium-client.toml");
   CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
       fs, paths.tls.root, AsBytes(response.root_ca_pem()), 0644));
   CONSILIUM_RETURN_IF_ERROR(
       WriteFileAtomic(fs, paths.signing_key, AsBytes(signing_pem), 0644));
   if (!fs->Exists(enrollment.config_path)) {
-    const std::string config = internal::ClientConfigText(
-        name.federation, name.name, enrollment.service_address);
+    const std::string config =
+        auditor ? internal::AuditorConfigText(name.federation, name.name,
+                                              enrollment.service_address)
+                : internal::ClientConfigText(name.federation, name.name,
+                                             enrollment.service_address);
     CONSILIUM_RETURN_IF_ERROR(
         WriteFileAtomic(fs, enrollment.config_path, AsBytes(config), 0644));
   }

@@ -55,11 +55,7 @@ class Maker {
         fs_, Path("secrets/storage.key")));
     CoordinatorConfig config = options_.config;
     config.federation.name = options_.federation;
-    if (config.listen.advertised_address.empty() && !options_.hosts.empty() &&
-        PortOf(config.listen.address) != "0") {
-      config.listen.advertised_address =
-          Cat(options_.hosts.front(), ":", PortOf(config.listen.address));
-    }
+    Advertise(config);
     CONSILIUM_RETURN_IF_ERROR(
         Write("consilium.toml", DefaultConfigText(config)));
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo operator_info,
@@ -80,6 +76,18 @@ class Maker {
   }
   absl::Status Write(std::string_view name, std::string_view text) {
     return WriteFileAtomic(fs_, Path(name), AsBytes(text), 0600);
+  }
+
+  // An address that means every interface is none to connect to.
+  void Advertise(CoordinatorConfig& config) const {
+    const auto address = HostPort::Parse(config.listen.address);
+    if (!config.listen.advertised_address.empty() || !address.ok() ||
+        options_.hosts.empty() ||
+        (address->host != "0.0.0.0" && address->host != "::")) {
+      return;
+    }
+    config.listen.advertised_address =
+        HostPort{options_.hosts.front(), address->port}.ToString();
   }
 
   absl::Status MakeServer(const IssuingCa& ca) {

@@ -93,6 +93,7 @@ class Server final : public CoordinatorServer {
       : config_(config),
         logger_(logger),
         fs_(fs),
+        wall_(clock),
         clock_(clock, absl::InfinitePast()),
         authenticator_(config.federation.name),
         ingest_(std::make_unique<ThreadPool>(
@@ -119,7 +120,7 @@ class Server final : public CoordinatorServer {
     EngineDeps deps;
     deps.store = store_.get();
     deps.clock = &clock_;
-    deps.wall = SystemClock();
+    deps.wall = wall_;
     deps.random = SystemRandom();
     deps.listener = metrics_.get();
     deps.signing_key = &*signing_key_;
@@ -157,7 +158,9 @@ class Server final : public CoordinatorServer {
     if (stopped_.exchange(true)) return;
     ready_.store(false);
     if (engine_ != nullptr) engine_->Stop();
-    const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(5));
+    // Our own calls have ended; a client that does not listen just now (it
+    // trains) would hold its connection for longer, and transfers resume.
+    const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(1));
     if (server_ != nullptr) server_->Shutdown(deadline);
     if (enrollment_server_ != nullptr) enrollment_server_->Shutdown(deadline);
     server_.reset();
@@ -218,7 +221,7 @@ class Server final : public CoordinatorServer {
       identity.check_interval = absl::InfiniteDuration();
     }
     identity.fs = fs_;
-    identity.clock = SystemClock();
+    identity.clock = wall_;
     CONSILIUM_ASSIGN_OR_RETURN(identity_,
                                ReloadableServerIdentity::Create(identity));
     return absl::OkStatus();
@@ -287,6 +290,7 @@ class Server final : public CoordinatorServer {
   const CoordinatorConfig config_;
   Logger* const logger_;
   FileSystem* const fs_;
+  Clock* const wall_;  // steps when somebody sets it
   AnchoredClock clock_;
   PeerAuthenticator authenticator_;
   std::string root_pem_;

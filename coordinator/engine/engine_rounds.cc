@@ -362,21 +362,10 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   std::map<std::string, int64_t> ids;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
-        std::map<int64_t, std::map<std::string, double>> base_metrics;
-        if (view.base->round.has_value()) {
-          CONSILIUM_ASSIGN_OR_RETURN(
-              const auto rows,
-              ListMetrics(tx, *view.base->round, MetricPhase::kEvaluate));
-          for (const MetricRow& m : rows) {
-            if (m.institution_id && m.version == view.base->number) {
-              base_metrics[*m.institution_id][m.name] = m.value;
-            }
-          }
-        }
         CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListInstitutions(tx));
         for (const InstitutionRow& row : rows) ids[row.name] = row.id;
         for (const std::string& name : view.cohort) {
-          plan.members.push_back({name, base_metrics[ids[name]]});
+          plan.members.push_back({name, {}});
         }
         return absl::OkStatus();
       }));

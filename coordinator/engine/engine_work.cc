@@ -59,6 +59,22 @@ std::optional<Refused> RefusalOf(const Transition& t) {
   return std::nullopt;
 }
 
+// What an institution reported of a version.
+absl::StatusOr<std::map<std::string, double>> EvaluationBy(
+    ReadTx& tx, const VersionRow& version, int64_t institution_id) {
+  std::map<std::string, double> metrics;
+  if (!version.round.has_value()) return metrics;
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const std::vector<MetricRow> rows,
+      ListMetrics(tx, *version.round, MetricPhase::kEvaluate));
+  for (const MetricRow& row : rows) {
+    if (row.institution_id == institution_id && row.version == version.number) {
+      metrics[row.name] = row.value;
+    }
+  }
+  return metrics;
+}
+
 }  // namespace
 
 Refused Engine::NotLive(int64_t round) {
@@ -254,8 +270,14 @@ absl::StatusOr<std::optional<Refused>> Engine::ReportEvaluation(
   event.institution = caller.name();
   event.examples = examples;
   event.metrics = metrics;
-  const RoundMember* const member = FindMember(live->state, caller.name());
-  if (member != nullptr) event.base_metrics = member->base_metrics;
+  // Read now, not when the round began: with immediate promotion the base was
+  // still being judged then.
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(event.base_metrics,
+                                   EvaluationBy(tx, live->base, caller.id()));
+        return absl::OkStatus();
+      }));
   const int64_t attempt = live->state.attempt;
   const int64_t version = live->candidate->number;
   const absl::Time now = deps_.clock->Now();

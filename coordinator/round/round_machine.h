@@ -286,7 +286,8 @@ struct Transition {
   std::string text;  // why, for kLate and kRefused
 };
 
-// `base_metrics`: this institution's stored evaluation of the base version.
+// `base_metrics`: this institution's evaluation of the base version, where it
+// is known so early; EvaluationReported may tell it, too.
 struct PlannedMember {
   std::string institution;
   std::map<std::string, double> base_metrics;

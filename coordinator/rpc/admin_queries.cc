@@ -96,8 +96,8 @@ v1::CertificateInfo AdminQueries::CertificateOf(
 }
 
 absl::Status AdminQueries::Federation(v1::FederationInfo* out) {
-  std::shared_ptr<const FederationLayout> layout;
-  if (engine_ != nullptr) layout = engine_->layout();
+  Sha256Digest layout_digest;
+  int64_t layout_bytes = 0;
   const absl::Status read =
       store_.history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
@@ -105,6 +105,8 @@ absl::Status AdminQueries::Federation(v1::FederationInfo* out) {
         if (row.layout_bytes > 0) {
           out->set_layout_digest(BytesOf(row.layout_digest));
         }
+        layout_digest = row.layout_digest;
+        layout_bytes = row.layout_bytes;
         out->set_created_at(MicrosOf(row.created_at));
         if (row.current_version.has_value()) {
           CONSILIUM_ASSIGN_OR_RETURN(const VersionRow version,
@@ -121,11 +123,18 @@ absl::Status AdminQueries::Federation(v1::FederationInfo* out) {
         return absl::OkStatus();
       });
   CONSILIUM_RETURN_IF_ERROR(read);
-  if (layout != nullptr) {
-    out->set_layout_slots(layout->layout.slots().size());
-    out->set_layout_groups(layout->layout.groups().size());
-    out->set_layout_elements(
-        static_cast<uint64_t>(layout->layout.total_elements()));
+  const auto describe = [out](const Layout& layout) {
+    out->set_layout_slots(layout.slots().size());
+    out->set_layout_groups(layout.groups().size());
+    out->set_layout_elements(static_cast<uint64_t>(layout.total_elements()));
+  };
+  if (engine_ != nullptr) {
+    const std::shared_ptr<const FederationLayout> layout = engine_->layout();
+    if (layout != nullptr) describe(layout->layout);
+  } else if (layout_bytes > 0) {
+    CONSILIUM_ASSIGN_OR_RETURN(const Layout layout,
+                               StoredLayout(layout_digest, layout_bytes));
+    describe(layout);
   }
   if (engine_ != nullptr) {
     CONSILIUM_ASSIGN_OR_RETURN(const Settings policy, engine_->Policy());

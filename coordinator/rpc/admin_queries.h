@@ -64,6 +64,8 @@ class AdminQueries {
                            v1::VersionInfo* out);
   absl::Status FillInstitution(ReadTx& tx, const InstitutionRow& row,
                                bool certificates, v1::InstitutionInfo* out);
+  absl::StatusOr<Layout> StoredLayout(const Sha256Digest& digest,
+                                      int64_t bytes);
   void FillLive(v1::RoundInfo* out);
   v1::CertificateInfo CertificateOf(const CertificateRow& row) const;
   absl::StatusOr<std::string> NameOf(ReadTx& tx, int64_t institution_id);

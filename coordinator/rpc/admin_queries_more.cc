@@ -102,6 +102,17 @@ absl::Status AdminQueries::Version(uint64_t number, v1::VersionInfo* out) {
   });
 }
 
+absl::StatusOr<Layout> AdminQueries::StoredLayout(const Sha256Digest& digest,
+                                                  int64_t bytes) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                             store_.blobs().Open(digest, bytes));
+  std::string text(static_cast<size_t>(bytes), '\0');
+  CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
+      file.get(), 0,
+      std::as_writable_bytes(std::span(text.data(), text.size()))));
+  return Layout::Parse(text);
+}
+
 absl::Status AdminQueries::Diff(uint64_t a, uint64_t b,
                                 v1::DiffVersionsResponse* out) {
   VersionRow rows[2];
@@ -118,13 +129,8 @@ absl::Status AdminQueries::Diff(uint64_t a, uint64_t b,
                                    GetVersion(tx, static_cast<int64_t>(b)));
         return absl::OkStatus();
       }));
-  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> text_file,
-                             store_.blobs().Open(layout_digest, layout_bytes));
-  std::string text(static_cast<size_t>(layout_bytes), '\0');
-  CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-      text_file.get(), 0,
-      std::as_writable_bytes(std::span(text.data(), text.size()))));
-  CONSILIUM_ASSIGN_OR_RETURN(const Layout layout, Layout::Parse(text));
+  CONSILIUM_ASSIGN_OR_RETURN(const Layout layout,
+                             StoredLayout(layout_digest, layout_bytes));
   std::unique_ptr<File> files[2];
   int64_t offsets[2] = {0, 0};
   for (int i = 0; i < 2; ++i) {

@@ -119,7 +119,7 @@ TEST_F(CliChangeTest, RoundsByHand) {
   const json extended = cli_.Document<v1::RoundInfo>(
       {"round", "extend", "1", "--by", "15m", "--reason", "slow site"});
   EXPECT_GT(extended["deadline"], before["deadline"]);
-  ExpectAudit("round.extend", "round 1", "by 15m: slow site");
+  ExpectAudit("round.extend", "round 1", "by 15m 00s: slow site");
   EXPECT_THAT(cli_.Table({"round", "extend", "1", "--by", "1m"}),
               HasSubstr("has 1m more"));
 
@@ -174,6 +174,7 @@ TEST_F(CliChangeTest, ReplayRecomputesTheDigest) {
 }
 
 TEST_F(CliChangeTest, QuarantineAndRelease) {
+  ASSERT_EQ(cli_.Run({"federation", "set", "quorum=1"}), 0);
   ASSERT_EQ(cli_.Run({"round", "start"}), 0);
   Contribute(f_["bank-a"], 1);
   const json list =

@@ -127,8 +127,15 @@ TEST(CliExitTest, AnAuditorReadsAndChangesNothing) {
   enroll.ca_fingerprint = f.fingerprint();
   enroll.directory = JoinPath(f.dir(), "watcher");
   enroll.proxy = "none";
-  ASSERT_THAT(client::Enroll(enroll).status(), IsOk());
+  const auto enrolled = client::Enroll(enroll);
+  ASSERT_THAT(enrolled.status(), IsOk());
+  EXPECT_EQ(enrolled->uri, "consilium://cards/auditor/watcher");
   OperatorCli cli(f);
+  // What enrolment left is what the command needs, but for the test's port.
+  EXPECT_EQ(cli.RunAs(enrolled->config_path,
+                      {"status", "--coordinator", f.address()}),
+            0)
+      << cli.err();
   const std::string auditor = cli.ConfigFor(enroll.directory);
   EXPECT_EQ(cli.RunAs(auditor, {"audit", "verify"}), 0) << cli.err();
   EXPECT_EQ(cli.RunAs(auditor, {"round", "list"}), 0) << cli.err();

@@ -122,16 +122,14 @@ TEST(CliWatchTest, ItSurvivesARestartOfTheCoordinator) {
   EXPECT_TRUE(terminal.back());
 }
 
-// Stopping does not wait for those who only look on.
-TEST(CliWatchTest, AWatchDoesNotDelayTheCoordinatorsStop) {
+// Those who only look on are told, and not cut off.
+TEST(CliWatchTest, AWatchIsToldOfTheCoordinatorsStop) {
   TestFederation f(Quick());
   f.Enroll("bank-a");
   const auto a = f.Connect("bank-a");
   Watch watch(f, {"round", "watch", "--timeout", "60"});
   watch.Expect("waiting for the next round");
-  const absl::Time begun = absl::Now();
   f.Stop();
-  EXPECT_LT(absl::Now() - begun, absl::Seconds(4));  // calls are cut after 5 s
   watch.Expect("the coordinator is shutting down");
   f.StartAgain();
   f.Enroll("bank-b");

@@ -346,10 +346,13 @@ std::vector<float> TestFederation::CurrentParameters(client::Client& client) {
 }
 
 client::TrainTask WaitForTask(client::Client& client) {
-  for (;;) {
-    client::Work work = Must(client.WaitForWork(absl::Seconds(30)), "work");
-    if (auto* task = std::get_if<client::TrainTask>(&work)) return *task;
+  const client::Work work = Must(client.WaitForWork(absl::Seconds(60)), "work");
+  const auto* const task = std::get_if<client::TrainTask>(&work);
+  if (task == nullptr) {
+    ADD_FAILURE() << "nothing to train";
+    std::abort();  // nothing after it could make sense
   }
+  return *task;
 }
 
 absl::StatusOr<client::SubmitOutcome> SubmitConstant(

@@ -36,13 +36,15 @@ struct Enrollment {
   std::string signing_key;      // hexadecimal, as pinned
   std::string certificate_serial;  // hexadecimal
   absl::Time not_after;
-  std::string config_path;  // directory/consilium-client.toml
+  // directory/consilium-client.toml; for a token with the role auditor
+  // directory/config.toml, for the `consilium` command.
+  std::string config_path;
 };
 
 // Makes a P-256 key that never leaves this machine, proves the server by the
 // root's fingerprint, trades token and CSR for a certificate, and writes to
 // `directory`: client.key (0600), client.pem, root-ca.pem, signing.pub and
-// consilium-client.toml. Blocks up to `timeout` for each of its two
+// the configuration. Blocks up to `timeout` for each of its two
 // connections. Thread-safe.
 //
 // Errors:

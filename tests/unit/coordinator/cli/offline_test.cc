@@ -42,6 +42,9 @@ TEST_F(OfflineTest, InitMakesAFederationAsAsked) {
   ASSERT_OK_AND_ASSIGN(
       const std::string config,
       ReadWholeFile(env_.fs, dir_ / "cards/consilium.toml", 1 << 20));
+  // Institutions are not told to connect to every interface.
+  EXPECT_THAT(config,
+              HasSubstr("\nadvertised_address = \"fl.example.org:9000\""));
   EXPECT_THAT(config, AllOf(HasSubstr("\naddress = \"0.0.0.0:9000\""),
                             HasSubstr("\nmode = \"off\""),
                             HasSubstr("\nmetrics_address = \"\"")));
