@@ -8,6 +8,7 @@
 #include "consilium/base/strings.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/ed25519.h"
+#include "consilium/secure/proxy.h"
 #include "consilium/secure/storage_key.h"
 #include "coordinator/store/store.h"
 

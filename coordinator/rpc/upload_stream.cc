@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "consilium/base/buffer_pool.h"
+#include "consilium/base/bytes.h"
 #include "consilium/base/mutex.h"
 #include "consilium/base/strings.h"
 #include "consilium/v1/federation.pb.h"
@@ -166,7 +167,8 @@ class UploadStream final
       return;
     }
     // Half-closed by the sender: what was taken is still acknowledged.
-    if (read_end_ && queued_ == 0 &&
+    const bool no_more = read_end_ || (cancelled_ && !reading_);
+    if (no_more && queued_ == 0 &&
         (cancelled_ || session_ == nullptr || acked_ >= appended_)) {
       finished_ = true;
       Finish(cancelled_ ? grpc::Status::CANCELLED : grpc::Status::OK);

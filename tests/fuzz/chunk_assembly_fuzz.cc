@@ -183,7 +183,7 @@ class Assembly {
   bool Reopen() {
     session_ = nullptr;
     auto resumed = UploadSession::Resume(round_, peer_, sent_.manifest, {},
-                                         spools_, path_);
+                                         spools_, path_, ~uint64_t{0});
     if (resumed.ok()) session_ = *std::move(resumed);
     return resumed.ok();
   }

@@ -70,7 +70,7 @@ TEST_F(PeerRegistryTest, RevokedCertificatesAreLoadedUntilTheyExpire) {
   ASSERT_OK(peers_.Load(store_->history(), kTestNow));
   EXPECT_THAT(peers_.Admit(Peer("bank-a"), "0a"),
               StatusIs(absl::StatusCode::kUnauthenticated,
-                       HasSubstr("enrol again with a new token")));
+                       HasSubstr("ask the operator for an invitation")));
   EXPECT_THAT(peers_.AdmitStaff(Peer("ops", PeerRole::kOperator), "0a"),
               StatusIs(absl::StatusCode::kUnauthenticated));
   // TLS refuses the other by itself; it need not be remembered.
