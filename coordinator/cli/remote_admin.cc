@@ -114,8 +114,9 @@ class RemoteAdmin final : public AdminApi {
                          std::chrono::seconds(seconds));
   }
 
+  // Only for calls that were not cancelled here.
   absl::Status Told(const grpc::Status& from) const {
-    const absl::Status status = FromGrpc(from);
+    const absl::Status status = FromPeer(from);
     if (absl::IsUnavailable(status)) {
       return Annotate(status,
                       Cat("cannot reach the coordinator at ", address_));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "consilium/base/strings.h"
 #include "coordinator/cli/cli.h"
@@ -213,10 +214,14 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
     });
   }
   if (round == 0) {
-    // The live round; without one, the next that begins.
+    // The live round; without one, the next that begins, which may have ended
+    // before this side hears of it.
+    std::optional<uint64_t> newest;
     CONSILIUM_RETURN_IF_ERROR(
         Follow(cli, api, request, watcher, [&](const v1::RoundInfo& info) {
-          if (info.round() > 0 && !info.terminal()) {
+          if (!newest.has_value()) newest = info.round();
+          if (info.round() > *newest ||
+              (info.round() > 0 && !info.terminal())) {
             round = info.round();
             return false;
           }

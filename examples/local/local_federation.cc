@@ -163,7 +163,7 @@ absl::Status LocalFederation::SetPolicy(
   v1::SetFederationRequest request;
   request.mutable_policy()->insert(policy.begin(), policy.end());
   v1::FederationInfo response;
-  return FromGrpc(admin_->SetFederation(&context, request, &response));
+  return FromPeer(admin_->SetFederation(&context, request, &response));
 }
 
 absl::Status LocalFederation::Enroll(const std::string& name) {
@@ -173,7 +173,7 @@ absl::Status LocalFederation::Enroll(const std::string& name) {
   request.set_name(name);
   v1::InviteInstitutionResponse response;
   CONSILIUM_RETURN_IF_ERROR(
-      FromGrpc(admin_->InviteInstitution(&context, request, &response)));
+      FromPeer(admin_->InviteInstitution(&context, request, &response)));
   client::EnrollOptions options;
   options.coordinator = enrollment_address();
   options.token = response.token();
@@ -218,7 +218,7 @@ absl::StatusOr<v1::VersionInfo> LocalFederation::ImportVersion(
     if (!writer->Write(chunk)) break;
   }
   writer->WritesDone();
-  CONSILIUM_RETURN_IF_ERROR(FromGrpc(writer->Finish()));
+  CONSILIUM_RETURN_IF_ERROR(FromPeer(writer->Finish()));
   CONSILIUM_RETURN_IF_ERROR(fs->Remove(path));
   return response;
 }
@@ -228,7 +228,7 @@ absl::StatusOr<v1::RoundInfo> LocalFederation::StartRound() {
   SetTimeout(context, absl::Seconds(30));
   v1::RoundInfo response;
   CONSILIUM_RETURN_IF_ERROR(
-      FromGrpc(admin_->StartRound(&context, {}, &response)));
+      FromPeer(admin_->StartRound(&context, {}, &response)));
   return response;
 }
 
@@ -244,7 +244,7 @@ absl::StatusOr<v1::RoundInfo> LocalFederation::WatchRound(
   while (reader->Read(&info)) {
     if (on_change) on_change(info);
   }
-  CONSILIUM_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+  CONSILIUM_RETURN_IF_ERROR(FromPeer(reader->Finish()));
   return info;
 }
 
@@ -264,7 +264,7 @@ absl::Status LocalFederation::Download(
     bytes += chunk.data().size();
     CONSILIUM_RETURN_IF_ERROR(sink(AsBytes(chunk.data())));
   }
-  CONSILIUM_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+  CONSILIUM_RETURN_IF_ERROR(FromPeer(reader->Finish()));
   if (bytes != version.bytes() ||
       AsChars(hasher->Finish().bytes) != version.digest()) {
     return absl::DataLossError(Cat("version ", version.number(),

@@ -16,4 +16,11 @@ absl::Status FromGrpc(const grpc::Status& status) {
                       status.error_message());
 }
 
+absl::Status FromPeer(const grpc::Status& status) {
+  if (status.error_code() != grpc::StatusCode::CANCELLED) {
+    return FromGrpc(status);
+  }
+  return absl::UnavailableError("the other side ended the call");
+}
+
 }  // namespace consilium

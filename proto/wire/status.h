@@ -13,6 +13,10 @@ namespace consilium {
 grpc::Status ToGrpc(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 
+// For a call that this side did not cancel: a server that stops while a call
+// is under way ends it with CANCELLED, which here is UNAVAILABLE.
+absl::Status FromPeer(const grpc::Status& status);
+
 }  // namespace consilium
 
 #endif  // CONSILIUM_PROTO_WIRE_STATUS_H_

@@ -124,7 +124,7 @@ explain_failure() {
   elif grep -qi 'unable to locate package' "$log"; then
     say "  A package is not in this system's lists. Debian 12 has them all; on" \
       "Ubuntu enable \"universe\"."
-  elif grep -qE 'Killed|terminated signal|cannot allocate memory|out of memory' "$log"; then
+  elif grep -qE 'Killed signal|: Killed$|signal 9 \[Killed\]|[Cc]annot allocate memory|ut of memory' "$log"; then
     say "  Memory ran out. Run again with fewer jobs: CONSILIUM_JOBS=1 ./run ..."
   elif grep -qi 'permission denied' "$log"; then
     say "  A file or folder cannot be written. If an earlier run was made as" \

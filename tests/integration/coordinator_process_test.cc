@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
 #include "consilium/client/client.h"
@@ -96,12 +97,19 @@ TEST_F(CoordinatorProcessTest, SigtermEndsItCleanlyAndRoundsGoOn) {
   client::TrainTask task = WaitForTask(*b);
   std::thread waiting([&] { a->WaitForWork(absl::Seconds(5)).IgnoreError(); });
   absl::Status watched;
+  absl::Notification seen;
   std::thread watching([&] {
     watched = local_
                   ->WatchRound(
-                      round->round(), [](const auto&) {}, kLong)
+                      round->round(),
+                      [&](const auto&) {
+                        if (!seen.HasBeenNotified()) seen.Notify();
+                      },
+                      kLong)
                   .status();
+    if (!seen.HasBeenNotified()) seen.Notify();
   });
+  seen.WaitForNotification();
   local_->coordinator().Signal(SIGTERM);
   EXPECT_EQ(local_->coordinator().Wait(kLong), 0);
   watching.join();

@@ -58,6 +58,15 @@ TEST_F(WatchTest, WithoutANumberItTakesTheLiveRoundOrTheNext) {
                            HasSubstr("round 7 failed")));
 }
 
+// Rounds may be shorter than an outage.
+TEST_F(WatchTest, TheNextRoundMayHaveEndedBeforeItIsSeen) {
+  fake_.cut_watches = {
+      {{Snapshot(6, "promoted", 1)}, absl::UnavailableError("going down")}};
+  fake_.snapshots = {Snapshot(7, "promoted", 1)};
+  EXPECT_EQ(Run({"round", "watch"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("round 7 promoted"));
+}
+
 TEST_F(WatchTest, JsonLinesEndWithATerminalEvent) {
   fake_.snapshots = {Snapshot(7, "open", -1), Snapshot(7, "promoted", 1)};
   EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 0);
