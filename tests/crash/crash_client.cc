@@ -191,8 +191,9 @@ absl::Status TakePart(client::Client& session, uint64_t round, float delta,
                       uint64_t examples, KillSwitch* kill) {
   CONSILIUM_RETURN_IF_ERROR(session.ResumePending().status());
   for (;;) {
+    // Short, since an earlier life may have left nothing to wait for.
     CONSILIUM_ASSIGN_OR_RETURN(const client::Work work,
-                               session.WaitForWork(absl::Seconds(30)));
+                               session.WaitForWork(absl::Milliseconds(300)));
     if (const auto* train = std::get_if<client::TrainTask>(&work)) {
       CONSILIUM_RETURN_IF_ERROR(Train(session, *train, delta, examples, kill));
     } else if (const auto* task = std::get_if<client::EvaluateTask>(&work)) {

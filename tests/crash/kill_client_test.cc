@@ -10,7 +10,6 @@
 #include <csignal>
 #include <cstdint>
 #include <memory>
-#include <set>
 #include <string>
 
 #include "absl/strings/str_format.h"
@@ -82,7 +81,6 @@ class KillClientTest : public KillTest,
     int64_t trainings = 1;
     if (killed) {
       EXPECT_EQ(exit, 128 + SIGKILL);
-      labels_.insert(client_kill_->label());
       const bool safe = UpdateIsSafe(round);
       trainings = client_kill_->count() + (safe ? 0 : 1);
       client_kill_->Arm(0);
@@ -100,7 +98,6 @@ class KillClientTest : public KillTest,
 
   std::unique_ptr<KillSwitch> client_kill_;
   std::unique_ptr<SdkInstitution> b_;
-  std::set<std::string> labels_;
 };
 
 // Shards run beside each other; each walks every fourth step.

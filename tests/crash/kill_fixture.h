@@ -47,8 +47,9 @@ class KillTest : public testing::Test {
   std::string program(const std::string& name) const;
 
   TempDir dir_;
+  // Of two frames, so that an upload has three chunks.
   const Layout layout_ = *Layout::Create(
-      {{"trunk", {6, 7}, DType::kF32, *GroupName::Parse("shared")},
+      {{"trunk", {1000, 260}, DType::kF32, *GroupName::Parse("shared")},
        {"expert", {11}, DType::kF32, *GroupName::Parse("expert/0/0")}});
   std::unique_ptr<KillSwitch> kill_;
   std::unique_ptr<LocalFederation> federation_;
