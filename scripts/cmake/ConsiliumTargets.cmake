@@ -96,6 +96,8 @@ function(consilium_test)
       add_custom_target(consilium_threads_tests)
     endif()
     add_dependencies(consilium_threads_tests ${A_NAME})
+    list(APPEND properties ENVIRONMENT
+      "TSAN_OPTIONS=suppressions=${CONSILIUM_ROOT}/tests/tsan_suppressions.txt")
   endif()
   gtest_discover_tests(${A_NAME} DISCOVERY_MODE PRE_TEST
     PROPERTIES ${properties})

@@ -82,23 +82,42 @@ check_compose() {
   docker-compose -f "$ROOT/docker-compose.yml" config --quiet
 }
 
-# The modules that never include gRPC's headers, which cost ten times their own.
-check_tidy() {
-  "$ROOT/scripts/tidy" aggregation secure/crypto secure/tls secure/seal \
-    coordinator/round coordinator/store
-}
+# Product sources without gRPC's headers, which cost ten times their own, and
+# without LibTorch's; `scripts/tidy --all` takes the former too.
+TIDY_PATHS=(aggregation client_sdk/session client_sdk/app/config.cc
+  client_sdk/app/log.cc coordinator/app/config.cc coordinator/app/config_table.cc
+  coordinator/app/config_value.cc coordinator/app/logging.cc coordinator/engine
+  coordinator/metrics coordinator/round coordinator/store secure/crypto
+  secure/seal secure/tls)
 
-# A sanitizer's tree leaves gRPC out: Debian's is built without them.
-sanitizer_tests() {  # preset
-  local tree=$BUILD_ROOT/ci-$1
-  configure "$1" "$tree" -DCONSILIUM_WITH_GRPC=OFF \
-    -DCONSILIUM_WITH_TRAINING=OFF
-  if step "build ci-$1" ninja_now "$tree"; then
-    run_ctest "tests under $1" "$tree" -LE lint
+check_tidy() { "$ROOT/scripts/tidy" "${TIDY_PATHS[@]}"; }
+
+# Builds targets of a tree and runs its tests. Sanitizers leave gRPC out:
+# Debian's is built without them.
+sanitizer_tests() {  # label, tree, target, ctest arguments...
+  local label=$1 tree=$2 target=$3
+  shift 3
+  if step "build ${tree##*/}" ninja_now "$tree" "$target"; then
+    run_ctest "tests under $label" "$tree" "$@"
   else
     FAILED=$((FAILED + 1))
-    FAILURES+=("build ci-$1")
+    FAILURES+=("build ${tree##*/}")
   fi
+}
+
+# In the fuzzer's tree, whose libraries have the same sanitizers. Without the
+# crash walks: thousands of restarts, ten times slower here, through code that
+# the other tests also run.
+asan_tests() {
+  prepare_fuzz
+  sanitizer_tests "ASan and UBSan" "$FUZZ_TREE" all -LE "lint|crash"
+}
+
+# Only tests with threads: about the others this sanitizer has nothing to say.
+tsan_tests() {
+  install_packages build fuzz
+  configure tsan "$BUILD_ROOT/tsan" -DCONSILIUM_WITH_TRAINING=OFF
+  sanitizer_tests "TSan" "$BUILD_ROOT/tsan" consilium_threads_tests -L threads
 }
 
 # Minutes left of --budget; without one, plenty.
@@ -175,8 +194,8 @@ command_test() {
     optional 6 "clang-tidy" check "clang-tidy" check_tidy
   fi
   if [[ $sanitizers ]]; then
-    optional 8 "sanitizer asan" sanitizer_tests asan
-    optional 8 "sanitizer tsan" sanitizer_tests tsan
+    optional 9 "ASan and UBSan" asan_tests
+    optional 6 "TSan" tsan_tests
   fi
   if ((fuzz_seconds > 0)); then
     optional 6 "fuzzing" fuzz_smoke "$fuzz_seconds"

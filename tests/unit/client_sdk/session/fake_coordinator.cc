@@ -194,7 +194,7 @@ BeginOutcome FakeCoordinator::BeginLocked(const Manifest& manifest) {
   if (round.receipt.has_value()) return *round.receipt;
   if (!round.live.has_value() ||
       round.live->manifest.upload_id != manifest.upload_id) {
-    round.live.emplace();
+    round.live = Upload();  // clang 14 has no emplace() of a nested class
     round.live->manifest = manifest;
   }
   round.live->durable = round.live->chunks.size();  // synced at admission
