@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/cancel.h"
 #include "consilium/base/strings.h"
 #include "consilium/client/client.h"
 #include "consilium/secure/ca.h"
@@ -94,7 +95,11 @@ TEST_F(CoordinatorProcessTest, SigtermEndsItCleanlyAndRoundsGoOn) {
   ASSERT_THAT(SubmitConstant(*a, WaitForTask(*a), 1, 100).status(), IsOk());
   // A long poll and a watch are under way; neither delays the end.
   client::TrainTask task = WaitForTask(*b);
-  std::thread waiting([&] { a->WaitForWork(absl::Seconds(5)).IgnoreError(); });
+  CancelSource enough;
+  std::thread waiting([&] {
+    EXPECT_THAT(a->WaitForWork(kLong, enough.token()).status(),
+                StatusIs(absl::StatusCode::kCancelled));
+  });
   absl::Status watched;
   std::thread watching([&] {
     watched = local_
@@ -105,6 +110,7 @@ TEST_F(CoordinatorProcessTest, SigtermEndsItCleanlyAndRoundsGoOn) {
   local_->coordinator().Signal(SIGTERM);
   EXPECT_EQ(local_->coordinator().Wait(kLong), 0);
   watching.join();
+  enough.Cancel("seen");
   waiting.join();
   EXPECT_THAT(watched, StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_THAT(Read(LogPath()), HasSubstr("stopped"));
