@@ -267,20 +267,41 @@ absl::Status Engine::ReleaseContribution(const std::string& actor,
             row.receipt.empty() ? " and was never complete" : "",
             "; only a complete, quarantined one can be released"));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(row.round));
-  return Step(
-             *live,
-             [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
-               CONSILIUM_RETURN_IF_ERROR(SetContributionState(
-                   tx, row.id, ContributionState::kCommitted, ""));
-               CONSILIUM_RETURN_IF_ERROR(
-                   AppendAudit(tx, NewAudit(now, actor, "contribution.release",
-                                            row.id, reason))
-                       .status());
-               return RoundEvent(ContributionReleased{institution.name});
-             },
-             [](WriteTx&, const Transition&) { return absl::OkStatus(); })
-      .status();
+  const auto release = [&](WriteTx& tx, ContributionState to) -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(SetContributionState(tx, row.id, to, ""));
+    return AppendAudit(
+               tx, NewAudit(now, actor, "contribution.release", row.id, reason))
+        .status();
+  };
+  LiveRound* const live = FindLive(row.round);
+  if (live != nullptr && !IsTerminal(live->state.phase)) {
+    return Step(
+               *live,
+               [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+                 CONSILIUM_RETURN_IF_ERROR(
+                     release(tx, ContributionState::kCommitted));
+                 return RoundEvent(ContributionReleased{institution.name});
+               },
+               [](WriteTx&, const Transition&) { return absl::OkStatus(); })
+        .status();
+  }
+  // After the fact: versions that hold it are as good as they were before.
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
+                                   VersionsWith(tx, row.id));
+        if (versions.empty()) {
+          return absl::FailedPreconditionError(
+              Cat("round ", row.round, " is over, and no version holds ", id,
+                  ": it was quarantined before the fold"));
+        }
+        CONSILIUM_RETURN_IF_ERROR(release(tx, ContributionState::kFolded));
+        return ClearTaintWith(
+            tx, row.id,
+            Cat("contribution of ", institution.name, ": ", row.reason));
+      }));
+  AfterChange(row.round);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(

@@ -187,7 +187,10 @@ Work Engine::WorkLocked(const PeerState& peer) {
   } else {
     idle.reason = "waiting for the operator to start a round";
   }
-  return {Revision("idle", 0, 0, version), std::move(idle)};
+  // Whoever waits hears of another reason, and of another time.
+  const int64_t next =
+      absl::ToUnixMicros(idle.next_round_at.value_or(absl::UnixEpoch()));
+  return {Revision(idle.reason, next, 0, version), std::move(idle)};
 }
 
 void Engine::WakeBoard() {

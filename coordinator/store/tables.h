@@ -146,6 +146,14 @@ absl::Status AddVersionContribution(WriteTx& tx, int64_t number,
 // By institution; empty for an imported version.
 absl::StatusOr<std::vector<ContributionRow>> VersionContributions(
     ReadTx& tx, int64_t number);
+// Versions that hold the contribution.
+absl::StatusOr<std::vector<int64_t>> VersionsWith(
+    ReadTx& tx, std::string_view contribution);
+// Takes the mark, and `reason` where it is the version's, from those versions
+// and their descendants, but for those that another quarantined contribution
+// leads to.
+absl::Status ClearTaintWith(WriteTx& tx, std::string_view contribution,
+                            std::string_view reason);
 // Marks every version that holds the contribution, and their descendants.
 absl::Status TaintVersionsWith(WriteTx& tx, std::string_view contribution,
                                std::string_view reason);

@@ -166,15 +166,46 @@ absl::Status AddVersionContribution(WriteTx& tx, int64_t number,
       number, contribution);
 }
 
+absl::StatusOr<std::vector<int64_t>> VersionsWith(
+    ReadTx& tx, std::string_view contribution) {
+  return Collect(tx,
+                 "SELECT version FROM version_contribution "
+                 "WHERE contribution = ? ORDER BY version",
+                 FirstInt, contribution);
+}
+
 absl::Status TaintVersionsWith(WriteTx& tx, std::string_view contribution,
                                std::string_view reason) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> versions,
-                             Collect(tx,
-                                     "SELECT version FROM version_contribution "
-                                     "WHERE contribution = ? ORDER BY version",
-                                     FirstInt, contribution));
+                             VersionsWith(tx, contribution));
   for (const int64_t version : versions) {
     CONSILIUM_RETURN_IF_ERROR(TaintVersions(tx, version, reason).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ClearTaintWith(WriteTx& tx, std::string_view contribution,
+                            std::string_view reason) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> holders,
+                             VersionsWith(tx, contribution));
+  for (const int64_t holder : holders) {
+    CONSILIUM_ASSIGN_OR_RETURN(std::vector<int64_t> versions,
+                               VersionDescendants(tx, holder));
+    versions.push_back(holder);
+    for (const int64_t version : versions) {
+      CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
+          "UPDATE version SET tainted = 0, "
+          "reason = CASE WHEN reason = ?2 THEN NULL ELSE reason END "
+          "WHERE number = ?1 AND NOT EXISTS ("
+          " WITH RECURSIVE line (number) AS ("
+          "  SELECT ?1 UNION SELECT v.parent FROM version v"
+          "  JOIN line l ON v.number = l.number WHERE v.parent IS NOT NULL)"
+          " SELECT 1 FROM line"
+          " JOIN version_contribution h ON h.version = line.number"
+          " JOIN contribution c ON c.id = h.contribution"
+          " WHERE c.state = 'quarantined')",
+          version, reason));
+    }
   }
   return absl::OkStatus();
 }

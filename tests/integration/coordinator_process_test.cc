@@ -10,6 +10,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "consilium/base/bytes.h"
+#include "consilium/base/cancel.h"
 #include "consilium/base/strings.h"
 #include "consilium/client/client.h"
 #include "consilium/secure/ca.h"
@@ -95,7 +96,11 @@ TEST_F(CoordinatorProcessTest, SigtermEndsItCleanlyAndRoundsGoOn) {
   ASSERT_THAT(SubmitConstant(*a, WaitForTask(*a), 1, 100).status(), IsOk());
   // A long poll and a watch are under way; neither delays the end.
   client::TrainTask task = WaitForTask(*b);
-  std::thread waiting([&] { a->WaitForWork(absl::Seconds(5)).IgnoreError(); });
+  CancelSource enough;
+  std::thread waiting([&] {
+    EXPECT_THAT(a->WaitForWork(kLong, enough.token()).status(),
+                StatusIs(absl::StatusCode::kCancelled));
+  });
   absl::Status watched;
   absl::Notification seen;
   std::thread watching([&] {
@@ -113,6 +118,7 @@ TEST_F(CoordinatorProcessTest, SigtermEndsItCleanlyAndRoundsGoOn) {
   local_->coordinator().Signal(SIGTERM);
   EXPECT_EQ(local_->coordinator().Wait(kLong), 0);
   watching.join();
+  enough.Cancel("seen");
   waiting.join();
   EXPECT_THAT(watched, StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_THAT(Read(LogPath()), HasSubstr("stopped"));

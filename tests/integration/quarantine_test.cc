@@ -165,6 +165,35 @@ TEST(QuarantineTest, ReleaseBringsAContributionBack) {
   EXPECT_EQ(f->CurrentParameters(f["bank-a"]).front(), 2.0f);
 }
 
+// An operator's mistake can be undone.
+TEST(QuarantineTest, ReleaseAfterTheFactClearsTheVersions) {
+  TimedFederation f({}, {"bank-a", "bank-b", "bank-c"});
+  RunRound(f);
+  RunRound(f);
+  const std::string first = ContributionId(*f, 1, "bank-c");
+  const std::string second = ContributionId(*f, 2, "bank-a");
+  ASSERT_OK(f->engine().QuarantineContribution("op", first, "mislabelled"));
+  ASSERT_OK(f->engine().QuarantineContribution("op", second, "odd"));
+  ASSERT_OK(f->engine().ReleaseContribution("op", first, "checked"));
+  EXPECT_FALSE(VersionOf(*f, 1).tainted());
+  EXPECT_EQ(VersionOf(*f, 1).reason(), "");
+  EXPECT_TRUE(VersionOf(*f, 2).tainted());  // the other one is in it
+  ASSERT_OK(f->engine().ReleaseContribution("op", second, "checked"));
+  EXPECT_FALSE(VersionOf(*f, 2).tainted());
+  EXPECT_THAT(Contributors(*f, 2), ElementsAre("bank-a", "bank-b", "bank-c"));
+  // One that never counted stays out.
+  const uint64_t id = f->StartRound();
+  Contribute(f["bank-c"], 6);
+  const std::string third = ContributionId(*f, id, "bank-c");
+  ASSERT_OK(f->engine().QuarantineContribution("op", third, "odd"));
+  Contribute(f["bank-a"], 1);
+  Contribute(f["bank-b"], 1);
+  ASSERT_EQ(f->WaitForEnd(id).phase(), "promoted");
+  EXPECT_THAT(f->engine().ReleaseContribution("op", third, "too late"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("quarantined before the fold")));
+}
+
 TEST(SuspensionTest, ItStopsNewWorkAndLetsAnUploadFinish) {
   TimedFederation f({}, {"bank-a", "bank-b", "bank-c"});
   const uint64_t id = f->StartRound();

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <string>
+#include <thread>
 
 #include "proto/wire/status.h"
 #include "tests/integration/rounds.h"
@@ -84,6 +86,31 @@ TEST(ScheduleTest, ManualOpensNothing) {
   ASSERT_THAT(work, IsOk());
   EXPECT_THAT(std::get<client::Idle>(*work).reason,
               HasSubstr("waiting for the operator"));
+}
+
+TEST(ScheduleTest, WhoWaitsHearsOfAnotherSchedule) {
+  TimedFederation f({}, {"bank-a", "bank-b"});
+  EXPECT_THAT(f["bank-a"].WaitForWork(absl::ZeroDuration()), IsOk());
+  // The SDK reports each new reason while it waits.
+  std::promise<void> heard;
+  bool told = false;
+  client::ClientOptions options = f->OptionsFor("bank-b");
+  options.state_dir = JoinPath(f->dir(), "another-process");
+  options.observer = [&](const client::Event& event) {
+    if (!told && event.text.find("scheduled round") != std::string::npos) {
+      told = true;
+      heard.set_value();
+    }
+  };
+  const auto b = client::Client::Connect(options);
+  ASSERT_THAT(b.status(), IsOk());
+  std::thread waiting(
+      [&] { (*b)->WaitForWork(absl::Minutes(5)).IgnoreError(); });
+  while (f->engine().board().size() == 0) std::this_thread::yield();
+  SetSchedule(*f, "every", "1h");
+  heard.get_future().wait();
+  (*b)->Cancel("enough");
+  waiting.join();
 }
 
 TEST(ScheduleTest, EveryKeepsToItsGrid) {
