@@ -95,9 +95,9 @@ check_tidy() { "$ROOT/scripts/tidy" "${TIDY_PATHS[@]}"; }
 # Builds targets of a tree and runs its tests. Sanitizers leave gRPC out:
 # Debian's is built without them.
 sanitizer_tests() {  # label, tree, target, ctest arguments...
-  local label=$1 tree=$2 target=$3
+  local label=$1 tree=$2 goal=$3
   shift 3
-  if step "build ${tree##*/}" ninja_now "$tree" "$target"; then
+  if step "build ${tree##*/}" ninja_now "$tree" "$goal"; then
     run_ctest "tests under $label" "$tree" "$@"
   else
     FAILED=$((FAILED + 1))
