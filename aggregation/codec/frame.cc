@@ -26,15 +26,11 @@ absl::Status Broken(const Args&... args) {
 
 }  // namespace
 
-absl::StatusOr<FrameView> ParseFrame(std::span<const std::byte> frame,
-                                     CrcCheck check) {
-  if (frame.size() < kFrameHeaderBytes) {
-    return Broken(frame.size(), " bytes; a header has ", kFrameHeaderBytes);
+absl::StatusOr<FrameHeader> ParseFrameHeader(std::span<const std::byte> bytes) {
+  if (bytes.size() < kFrameHeaderBytes) {
+    return Broken(bytes.size(), " bytes; a header has ", kFrameHeaderBytes);
   }
-  if (frame.size() > kMaxFrameBytes) {
-    return Broken(frame.size(), " bytes exceed the most of ", kMaxFrameBytes);
-  }
-  const std::byte* const p = frame.data();
+  const std::byte* const p = bytes.data();
   if (LoadLittleEndian<uint32_t>(p) != kFrameMagic) {
     return Broken("does not begin with its magic number");
   }
@@ -49,28 +45,36 @@ absl::StatusOr<FrameView> ParseFrame(std::span<const std::byte> frame,
   if (LoadLittleEndian<uint32_t>(p + kZeroAt) != 0) {
     return Broken("the last header field is not zero");
   }
+  FrameHeader header;
+  header.kind = static_cast<FrameKind>(kind);
+  header.codec = static_cast<CodecId>(LoadLittleEndian<uint16_t>(p + kCodecAt));
+  header.first_element = LoadLittleEndian<uint64_t>(p + kFirstElementAt);
+  header.elements = LoadLittleEndian<uint32_t>(p + kElementsAt);
+  header.codec_header_bytes = LoadLittleEndian<uint32_t>(p + kCodecHeaderAt);
+  header.crc32c = LoadLittleEndian<uint32_t>(p + kCrcAt);
+  if (header.kind == FrameKind::kMetadata &&
+      (header.first_element != 0 || header.elements != 0 ||
+       header.codec != CodecId::kF32)) {
+    return Broken("metadata with elements or a codec");
+  }
+  if (header.first_element > uint64_t{1} << 62) {
+    return Broken("first element ", header.first_element,
+                  " is beyond any layout");
+  }
+  return header;
+}
+
+absl::StatusOr<FrameView> ParseFrame(std::span<const std::byte> frame,
+                                     CrcCheck check) {
+  if (frame.size() > kMaxFrameBytes) {
+    return Broken(frame.size(), " bytes exceed the most of ", kMaxFrameBytes);
+  }
   FrameView view;
-  view.header.kind = static_cast<FrameKind>(kind);
-  view.header.codec =
-      static_cast<CodecId>(LoadLittleEndian<uint16_t>(p + kCodecAt));
-  view.header.first_element = LoadLittleEndian<uint64_t>(p + kFirstElementAt);
-  view.header.elements = LoadLittleEndian<uint32_t>(p + kElementsAt);
-  view.header.codec_header_bytes =
-      LoadLittleEndian<uint32_t>(p + kCodecHeaderAt);
-  view.header.crc32c = LoadLittleEndian<uint32_t>(p + kCrcAt);
+  CONSILIUM_ASSIGN_OR_RETURN(view.header, ParseFrameHeader(frame));
   const std::span<const std::byte> rest = frame.subspan(kFrameHeaderBytes);
   if (view.header.codec_header_bytes > rest.size()) {
     return Broken("codec header of ", view.header.codec_header_bytes,
                   " bytes in ", rest.size());
-  }
-  if (view.header.kind == FrameKind::kMetadata &&
-      (view.header.first_element != 0 || view.header.elements != 0 ||
-       view.header.codec != CodecId::kF32)) {
-    return Broken("metadata with elements or a codec");
-  }
-  if (view.header.first_element > uint64_t{1} << 62) {
-    return Broken("first element ", view.header.first_element,
-                  " is beyond any layout");
   }
   if (check == CrcCheck::kVerify &&
       kernels::Crc32c(rest) != view.header.crc32c) {

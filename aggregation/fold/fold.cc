@@ -139,7 +139,9 @@ class FoldJob {
           HashSegment(segment, std::move(buffer));
           break;
         case Step::kStop: {
+          const absl::Status finished = folder.Finish();
           MutexLock lock(&mutex_);
+          if (status_.ok()) status_ = finished;
           hash_seconds_ += folder.hash_seconds();
           for (size_t c = 0; c < elements_read_.size(); ++c) {
             elements_read_[c] += folder.elements_read()[c];

@@ -146,6 +146,8 @@ absl::Status SegmentFolder::FoldRun(uint32_t group, int64_t first,
       blocks_.push_back(reader.rest.data());
     }
     if (!kernels::FoldBlock(values.first(n), blocks_, weights_, denominator)) {
+      // Damage may look like numbers that are not finite.
+      CONSILIUM_RETURN_IF_ERROR(Finish());
       const size_t slot = inputs.layout->SlotAt(first);
       return NotFinite(inputs.layout->slots()[slot], first, values.first(n));
     }
@@ -162,6 +164,23 @@ absl::Status SegmentFolder::FoldRun(uint32_t group, int64_t first,
   return absl::OkStatus();
 }
 
+absl::Status SegmentFolder::Close(size_t c) {
+  Reader& reader = readers_[c];
+  reader.rest = {};
+  if (reader.cursor == nullptr) return absl::OkStatus();
+  const std::unique_ptr<ContributionCursor> cursor = std::move(reader.cursor);
+  const absl::Status finished = cursor->Finish();
+  return finished.ok() ? finished
+                       : BlameContribution(finished, *plan_->inputs, c);
+}
+
+absl::Status SegmentFolder::Finish() {
+  for (size_t c = 0; c < readers_.size(); ++c) {
+    CONSILIUM_RETURN_IF_ERROR(Close(c));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SegmentFolder::Advance(size_t c, int64_t want, int64_t need) {
   Reader& reader = readers_[c];
   if (reader.at == want && !reader.rest.empty()) return absl::OkStatus();
@@ -174,8 +193,8 @@ absl::Status SegmentFolder::Advance(size_t c, int64_t want, int64_t need) {
   const bool near = reader.cursor != nullptr && want >= reader.at &&
                     want - reader.at <= kF32ElementsPerFrame;
   if (!near) {
-    reader.rest = {};
-    reader.cursor.reset();  // its memory goes before the next one takes some
+    // Its memory goes before the next one takes some.
+    CONSILIUM_RETURN_IF_ERROR(Close(c));
     absl::StatusOr<std::unique_ptr<ContributionCursor>> cursor =
         source.Open(want);
     if (!cursor.ok()) return blame(cursor.status());

@@ -46,6 +46,9 @@ class SegmentFolder {
   // `hasher` is given.
   absl::Status Fold(int64_t index, std::span<float> values, Hasher* hasher);
 
+  // Closes the cursors; what was folded counts only if this is OK.
+  absl::Status Finish();
+
   // Elements taken from each contribution so far.
   const std::vector<int64_t>& elements_read() const { return elements_read_; }
   double hash_seconds() const { return hash_seconds_; }
@@ -63,6 +66,8 @@ class SegmentFolder {
   void Seek(int64_t first, size_t slot);
   // Folds [first, first + values.size()), one group, one set of contributors.
   absl::Status FoldRun(uint32_t group, int64_t first, std::span<float> values);
+  // Lets the cursor of reader `c` go.
+  absl::Status Close(size_t c);
   // Makes rest of reader `c` begin at its covered element `want`, non-empty.
   absl::Status Advance(size_t c, int64_t want, int64_t need);
 

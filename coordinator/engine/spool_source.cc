@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "consilium/aggregation/codec.h"
+#include "consilium/aggregation/frame.h"
+#include "consilium/aggregation/kernels.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
@@ -14,14 +16,16 @@
 namespace consilium {
 namespace {
 
-// Page-aligned, so that float32 frames are read where they were opened.
+// Aligned, so that float32 elements are read where they were opened.
 struct FreeDeleter {
   void operator()(std::byte* p) const { std::free(p); }
 };
 using AlignedBuffer = std::unique_ptr<std::byte, FreeDeleter>;
 
-AlignedBuffer NewBuffer() {
-  void* const memory = std::aligned_alloc(4096, kMaxSealedChunkBytes);
+AlignedBuffer NewBuffer(size_t bytes) {
+  constexpr size_t kAlignment = 4096;
+  void* const memory = std::aligned_alloc(
+      kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
   if (memory == nullptr) throw std::bad_alloc();
   return AlignedBuffer(static_cast<std::byte*>(memory));
 }
@@ -34,16 +38,7 @@ class SpoolSource::FrameReader {
   static absl::StatusOr<std::unique_ptr<FrameReader>> Create(
       const SpoolSource& source) {
     std::unique_ptr<FrameReader> reader(new FrameReader(source));
-    if (source.key_.has_value()) {
-      CONSILIUM_ASSIGN_OR_RETURN(
-          ChunkOpener opener,
-          ChunkOpener::Create(
-              *source.key_,
-              source.context_->SealContextFor(source.institution_,
-                                              source.manifest_.upload_id),
-              static_cast<uint64_t>(source.manifest_.chunk_count)));
-      reader->opener_.emplace(std::move(opener));
-    }
+    CONSILIUM_ASSIGN_OR_RETURN(reader->opener_, source.NewOpener());
     return reader;
   }
 
@@ -65,21 +60,27 @@ class SpoolSource::FrameReader {
 
  private:
   explicit FrameReader(const SpoolSource& source)
-      : source_(source), buffer_(NewBuffer()) {}
+      : source_(source), buffer_(NewBuffer(kMaxSealedChunkBytes)) {}
 
   const SpoolSource& source_;
   const AlignedBuffer buffer_;
   std::optional<ChunkOpener> opener_;
 };
 
+// Reads, opens and hands out the frames of one spool in pieces, so that a fold
+// of many contributions needs little memory and finds it in the cache. A seal
+// or checksum shows at the end of its frame only: see Finish().
 class SpoolSource::Cursor final : public ContributionCursor {
  public:
-  Cursor(const SpoolSource& source, std::unique_ptr<FrameReader> frames,
-         int64_t first)
-      : source_(source), frames_(std::move(frames)), position_(first) {}
+  static absl::StatusOr<std::unique_ptr<ContributionCursor>> Create(
+      const SpoolSource& source, int64_t first) {
+    std::unique_ptr<Cursor> cursor(new Cursor(source, first));
+    CONSILIUM_ASSIGN_OR_RETURN(cursor->opener_, source.NewOpener());
+    return cursor;
+  }
 
   absl::StatusOr<std::span<const float>> Next(size_t max) override {
-    if (pending_.empty()) CONSILIUM_RETURN_IF_ERROR(Load());
+    while (pending_.empty()) CONSILIUM_RETURN_IF_ERROR(Load());
     const std::span<const float> out =
         pending_.first(std::min(max, pending_.size()));
     pending_ = pending_.subspan(out.size());
@@ -87,38 +88,121 @@ class SpoolSource::Cursor final : public ContributionCursor {
     return out;
   }
 
+  absl::Status Finish() override {
+    while (at_ < end_) CONSILIUM_RETURN_IF_ERROR(LoadPiece());
+    pending_ = {};
+    return absl::OkStatus();
+  }
+
  private:
+  static constexpr size_t kPieceBytes = size_t{64} << 10;
+
+  Cursor(const SpoolSource& source, int64_t first)
+      : source_(source),
+        position_(first),
+        buffer_(NewBuffer(kPieceBytes + kAeadTagBytes)) {}
+
   absl::Status Load() {
+    if (at_ == end_) CONSILIUM_RETURN_IF_ERROR(BeginFrame());
+    CONSILIUM_RETURN_IF_ERROR(LoadPiece());
+    const int64_t skip = std::min(std::max(position_ - first_, int64_t{0}),
+                                  static_cast<int64_t>(pending_.size()));
+    pending_ = pending_.subspan(static_cast<size_t>(skip));
+    return absl::OkStatus();
+  }
+
+  absl::Status BeginFrame() {
     const UploadManifest& m = source_.manifest_;
     if (position_ >= m.elements) {
       return absl::OutOfRangeError(Cat("read beyond the ", m.elements,
                                        " elements of upload ", m.IdHex()));
     }
-    const int64_t frame_index = position_ / m.elements_per_frame;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const std::span<const std::byte> frame,
-        frames_->Read(static_cast<uint64_t>(frame_index) + 1));
-    // Sealed chunks are authenticated; plain ones have only their checksum.
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const DecodedFrame decoded,
-        DecodeParameterFrame(
-            frame, m.sealed ? CrcCheck::kSkip : CrcCheck::kVerify, &scratch_));
-    const int64_t skip = position_ - decoded.first_element;
-    if (decoded.first_element != frame_index * m.elements_per_frame ||
-        skip >= static_cast<int64_t>(decoded.values.size())) {
-      return absl::DataLossError(
-          Cat("chunk ", frame_index + 1, " of upload ", m.IdHex(),
-              " holds other elements than its place says"));
+    const int64_t index = position_ / m.elements_per_frame;
+    first_ = index * m.elements_per_frame;
+    elements_ = std::min(m.elements_per_frame, m.elements - first_);
+    frame_ = static_cast<uint64_t>(index) + 1;
+    const size_t expected =
+        kFrameHeaderBytes + static_cast<size_t>(elements_) * sizeof(float);
+    const size_t bytes = source_.reader_->record_bytes(frame_);
+    if (bytes != expected + (opener_.has_value() ? kAeadTagBytes : 0)) {
+      return Misplaced();
     }
-    pending_ = decoded.values.subspan(static_cast<size_t>(skip));
+    if (opener_.has_value()) CONSILIUM_RETURN_IF_ERROR(opener_->Begin(frame_));
+    at_ = 0;
+    end_ = expected;
+    crc_ = 0;
     return absl::OkStatus();
   }
 
+  // The next piece of the frame; its floats become pending, of which the first
+  // is covered element first_.
+  absl::Status LoadPiece() {
+    const size_t bytes = std::min(kPieceBytes, end_ - at_);
+    const bool last = at_ + bytes == end_;
+    const size_t tag = last && opener_.has_value() ? kAeadTagBytes : 0;
+    const std::span<std::byte> read(buffer_.get(), bytes + tag);
+    CONSILIUM_RETURN_IF_ERROR(source_.reader_->ReadPart(frame_, at_, read));
+    std::span<std::byte> piece = read.first(bytes);
+    if (opener_.has_value()) {
+      CONSILIUM_RETURN_IF_ERROR(opener_->Update(piece, piece));
+    }
+    first_ += static_cast<int64_t>(loaded_);
+    if (at_ == 0) {
+      CONSILIUM_RETURN_IF_ERROR(CheckHeader(piece));
+      piece = piece.subspan(kFrameHeaderBytes);
+    }
+    if (!opener_.has_value()) crc_ = kernels::Crc32c(piece, crc_);
+    at_ += bytes;
+    if (last) CONSILIUM_RETURN_IF_ERROR(CheckEnd(read.subspan(bytes)));
+    loaded_ = last ? 0 : piece.size() / sizeof(float);
+    pending_ = {reinterpret_cast<const float*>(piece.data()),
+                piece.size() / sizeof(float)};
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckHeader(std::span<const std::byte> piece) {
+    CONSILIUM_ASSIGN_OR_RETURN(const FrameHeader header,
+                               ParseFrameHeader(piece));
+    if (header.kind != FrameKind::kParameters ||
+        header.codec != CodecId::kF32 || header.codec_header_bytes != 0 ||
+        header.first_element != static_cast<uint64_t>(first_) ||
+        std::cmp_not_equal(header.elements, elements_)) {
+      return Misplaced();
+    }
+    expected_crc_ = header.crc32c;
+    return absl::OkStatus();
+  }
+
+  // Sealed chunks are authenticated; plain ones have only their checksum.
+  absl::Status CheckEnd(std::span<const std::byte> tag) {
+    if (opener_.has_value()) return opener_->Finish(tag);
+    if (crc_ == expected_crc_) return absl::OkStatus();
+    return absl::DataLossError(Cat("chunk ", frame_, " of upload ",
+                                   source_.manifest_.IdHex(),
+                                   ": the checksum is wrong"));
+  }
+
+  absl::Status Misplaced() const {
+    return absl::DataLossError(
+        Cat("chunk ", frame_, " of upload ", source_.manifest_.IdHex(),
+            " holds other elements than its place says"));
+  }
+
   const SpoolSource& source_;
-  const std::unique_ptr<FrameReader> frames_;
-  int64_t position_;
+  int64_t position_;  // covered element that Next() gives out
+  const AlignedBuffer buffer_;
+  std::optional<ChunkOpener> opener_;  // unset: not sealed
   std::span<const float> pending_;
-  std::vector<float> scratch_;
+  // The frame in hand: its record, its bytes read so far and in all, the
+  // covered element at the front of `pending_`, and how many it began with.
+  uint64_t frame_ = 0;
+  size_t at_ = 0;
+  size_t end_ = 0;
+  int64_t first_ = 0;
+  int64_t elements_ = 0;
+  size_t loaded_ = 0;
+  uint32_t crc_ = 0;
+  uint32_t expected_crc_ = 0;
 };
 
 absl::StatusOr<std::unique_ptr<SpoolSource>> SpoolSource::Create(
@@ -165,9 +249,17 @@ absl::StatusOr<std::unique_ptr<SpoolSource>> SpoolSource::Create(
 
 absl::StatusOr<std::unique_ptr<ContributionCursor>> SpoolSource::Open(
     int64_t first) const {
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<FrameReader> frames,
-                             FrameReader::Create(*this));
-  return std::make_unique<Cursor>(*this, std::move(frames), first);
+  return Cursor::Create(*this, first);
+}
+
+absl::StatusOr<std::optional<ChunkOpener>> SpoolSource::NewOpener() const {
+  if (!key_.has_value()) return std::optional<ChunkOpener>();
+  CONSILIUM_ASSIGN_OR_RETURN(
+      ChunkOpener opener,
+      ChunkOpener::Create(
+          *key_, context_->SealContextFor(institution_, manifest_.upload_id),
+          static_cast<uint64_t>(manifest_.chunk_count)));
+  return std::optional<ChunkOpener>(std::move(opener));
 }
 
 absl::StatusOr<ContributionMetadata> SpoolSource::ReadMetadata() const {

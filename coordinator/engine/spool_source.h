@@ -22,7 +22,7 @@
 namespace consilium {
 
 // Opens chunks of one spool as they are asked for. Memory: the reader's index,
-// and one chunk for each open cursor. Thread-safe; a cursor belongs to one
+// and 64 KiB for each open cursor. Thread-safe; a cursor belongs to one
 // thread.
 class SpoolSource final : public ContributionSource {
  public:
@@ -51,6 +51,9 @@ class SpoolSource final : public ContributionSource {
   SpoolSource(std::shared_ptr<const RoundContext> context,
               std::string institution)
       : context_(std::move(context)), institution_(std::move(institution)) {}
+
+  // Unset when the upload is not sealed.
+  absl::StatusOr<std::optional<ChunkOpener>> NewOpener() const;
 
   const std::shared_ptr<const RoundContext> context_;
   const std::string institution_;

@@ -107,6 +107,19 @@ absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
   return Record{vectors_.empty() ? 0 : vectors_[index], bytes};
 }
 
+absl::Status SpoolReader::ReadPart(uint64_t index, size_t offset,
+                                   std::span<std::byte> out) const {
+  const size_t bytes = record_bytes(index);
+  if (offset > bytes || out.size() > bytes - offset) {
+    return absl::OutOfRangeError(Cat("spool ", path_, ": record ", index,
+                                     " has ", bytes, " bytes, not ", offset,
+                                     " + ", out.size()));
+  }
+  return ReadExactlyAt(
+      file_.get(),
+      offsets_[index] + static_cast<int64_t>(kSpoolRecordHead + offset), out);
+}
+
 // --- SpoolDir ----------------------------------------------------------------
 
 SpoolDir::SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer,

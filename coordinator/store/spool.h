@@ -160,6 +160,11 @@ class SpoolReader {
   absl::StatusOr<Record> ReadRecord(uint64_t index,
                                     std::span<std::byte> buffer) const;
 
+  // Reads out.size() bytes of record `index` from byte `offset` of its body.
+  // Errors: OUT_OF_RANGE the record does not have them; DATA_LOSS as above.
+  absl::Status ReadPart(uint64_t index, size_t offset,
+                        std::span<std::byte> out) const;
+
   // Length of a record's body, without reading it.
   size_t record_bytes(uint64_t index) const;
 

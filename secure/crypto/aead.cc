@@ -73,6 +73,24 @@ bool Transform(EVP_CIPHER_CTX* context, std::span<const std::byte> nonce,
                            &done, Data(in), static_cast<int>(in.size())) == 1);
 }
 
+// After the body. OpenSSL's interface wants a writable tag.
+bool TagMatches(EVP_CIPHER_CTX* context, std::span<const std::byte> expected) {
+  std::byte tag[kAeadTagBytes];
+  std::copy_n(expected.data(), kAeadTagBytes, tag);
+  unsigned char none[1];
+  int done = 0;
+  return EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, kAeadTagBytes,
+                             tag) == 1 &&
+         EVP_CipherFinal_ex(context, none, &done) == 1;
+}
+
+absl::Status NotAuthentic() {
+  openssl::ClearErrors();
+  return absl::DataLossError(
+      "the authentication tag does not match: another key, nonce or context, "
+      "or changed bytes");
+}
+
 }  // namespace
 
 struct AeadSealer::Context {
@@ -80,6 +98,7 @@ struct AeadSealer::Context {
 };
 struct AeadOpener::Context {
   openssl::CipherContext cipher;
+  bool begun = false;
 };
 
 AeadSealer::AeadSealer(std::unique_ptr<Context> context)
@@ -128,24 +147,56 @@ absl::Status AeadOpener::Open(std::span<const std::byte> nonce,
                               std::span<const std::byte> sealed,
                               std::span<std::byte> out) {
   CONSILIUM_RETURN_IF_ERROR(CheckSizes(nonce, aad, out, sealed));
+  context_->begun = false;
   EVP_CIPHER_CTX* const cipher = context_->cipher.get();
-  // OpenSSL's interface wants a writable tag.
-  std::byte tag[kAeadTagBytes];
-  std::copy_n(sealed.data() + out.size(), kAeadTagBytes, tag);
-  unsigned char none[1];
-  int done = 0;
   if (!Transform(cipher, nonce, aad, sealed.first(out.size()), out.data()) ||
-      EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_SET_TAG, kAeadTagBytes, tag) !=
-          1 ||
-      EVP_CipherFinal_ex(cipher, none, &done) != 1) {
+      !TagMatches(cipher, sealed.subspan(out.size()))) {
     // What was decrypted is not what was sealed: nobody may look at it.
     WipeMemory(out);
-    openssl::ClearErrors();
-    return absl::DataLossError(
-        "the authentication tag does not match: another key, nonce or "
-        "context, or changed bytes");
+    return NotAuthentic();
   }
   return absl::OkStatus();
+}
+
+absl::Status AeadOpener::Begin(std::span<const std::byte> nonce,
+                               std::span<const std::byte> aad) {
+  std::byte none[kAeadTagBytes];
+  CONSILIUM_RETURN_IF_ERROR(CheckSizes(nonce, aad, {}, none));
+  context_->begun = Transform(context_->cipher.get(), nonce, aad, {}, nullptr);
+  return context_->begun ? absl::OkStatus()
+                         : openssl::Error(absl::StatusCode::kInternal,
+                                          "cannot begin to decrypt");
+}
+
+absl::Status AeadOpener::Update(std::span<const std::byte> in,
+                                std::span<std::byte> out) {
+  if (!context_->begun) {
+    return absl::FailedPreconditionError("Update before Begin");
+  }
+  if (in.size() != out.size() || in.empty() ||
+      in.size() > static_cast<size_t>(std::numeric_limits<int>::max())) {
+    return absl::InvalidArgumentError(
+        Cat("a piece of ", in.size(), " bytes into ", out.size()));
+  }
+  int done = 0;
+  if (EVP_CipherUpdate(context_->cipher.get(), Data(out), &done, Data(in),
+                       static_cast<int>(in.size())) != 1) {
+    context_->begun = false;
+    return openssl::Error(absl::StatusCode::kInternal, "cannot decrypt");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AeadOpener::Finish(std::span<const std::byte> tag) {
+  if (!std::exchange(context_->begun, false)) {
+    return absl::FailedPreconditionError("Finish before Begin");
+  }
+  if (tag.size() != kAeadTagBytes) {
+    return absl::InvalidArgumentError(
+        Cat("a tag has ", kAeadTagBytes, " bytes, not ", tag.size()));
+  }
+  return TagMatches(context_->cipher.get(), tag) ? absl::OkStatus()
+                                                 : NotAuthentic();
 }
 
 }  // namespace consilium

@@ -197,12 +197,23 @@ absl::Status ChunkOpener::Open(uint64_t index,
         Cat("sealed chunk ", index, " has ", sealed.size(), " bytes; ",
             kAeadTagBytes, " to ", kMaxSealedChunkBytes, " are allowed"));
   }
-  const absl::Status opened =
-      aead_.Open(binding_.nonce(), binding_.aad(), sealed, out);
-  if (opened.code() == absl::StatusCode::kDataLoss) {
-    return Annotate(opened, Cat("chunk ", index, " of ", binding_.total()));
-  }
-  return opened;
+  index_ = index;
+  return Told(aead_.Open(binding_.nonce(), binding_.aad(), sealed, out));
+}
+
+absl::Status ChunkOpener::Begin(uint64_t index) {
+  CONSILIUM_RETURN_IF_ERROR(binding_.Select(index));
+  index_ = index;
+  return aead_.Begin(binding_.nonce(), binding_.aad());
+}
+
+absl::Status ChunkOpener::Finish(std::span<const std::byte> tag) {
+  return Told(aead_.Finish(tag));
+}
+
+absl::Status ChunkOpener::Told(const absl::Status& status) const {
+  if (status.code() != absl::StatusCode::kDataLoss) return status;
+  return Annotate(status, Cat("chunk ", index_, " of ", binding_.total()));
 }
 
 }  // namespace consilium

@@ -42,7 +42,7 @@ std::shared_ptr<const RoundContext> MakeTestRound(std::string_view layout_text,
 TestUpload MakeTestUpload(const RoundContext& round,
                           const std::string& institution,
                           std::string_view coverage, uint8_t id,
-                          uint64_t examples) {
+                          uint64_t examples, std::span<const float> values) {
   const Layout& layout = round.layout->layout;
   const CoveredSpace space(
       &layout, Coverage::FromBytes(coverage, layout.groups().size()).value());
@@ -55,7 +55,11 @@ TestUpload MakeTestUpload(const RoundContext& round,
                          upload.frames.emplace_back(frame.begin(), frame.end());
                          return absl::OkStatus();
                        });
-  const std::vector<float> values(static_cast<size_t>(space.elements()), 0.5f);
+  std::vector<float> same;
+  if (values.empty()) {
+    same.assign(static_cast<size_t>(space.elements()), 0.5f);
+    values = same;
+  }
   CONSILIUM_CHECK(writer.WriteMetadata({.examples = examples}).ok());
   CONSILIUM_CHECK(writer.Append(values).ok() && writer.Finish().ok());
 

@@ -35,12 +35,13 @@ struct TestUpload {
   std::vector<std::vector<std::byte>> chunks;  // as they travel
 };
 
-// Every covered element has the value 0.5; `examples` stand in frame 0.
-// `coverage` has a bit per group; `id` fills the upload's id.
+// Every covered element has the value 0.5, or its own of `values`; `examples`
+// stand in frame 0. `coverage` has a bit per group; `id` fills the upload's id.
 TestUpload MakeTestUpload(const RoundContext& round,
                           const std::string& institution,
                           std::string_view coverage, uint8_t id = 1,
-                          uint64_t examples = 100);
+                          uint64_t examples = 100,
+                          std::span<const float> values = {});
 
 }  // namespace consilium
 

@@ -22,10 +22,12 @@
 #include "consilium/secure/tls13.h"
 #include "examples/local/local_federation.h"
 #include "tests/bench/bench_json.h"
+#include "tests/bench/kernel_rows.h"
 #include "tests/bench/round/idle.h"
 #include "tests/bench/round/limits.h"
 #include "tests/bench/round/round_client.h"
 #include "tests/bench/round/workers.h"
+#include "tests/bench/spool_fold.h"
 
 namespace consilium::bench {
 namespace {
@@ -42,6 +44,14 @@ struct Case {
   int institutions = 2;
   int64_t payload_mib = 16;
   bool sealing = true;
+  // Spools and versions live as long as by default: their space is not there
+  // to be used again, and every round writes new files.
+  bool keep = false;
+
+  std::string Name() const {
+    return Cat("C=", institutions, " P=", payload_mib,
+               sealing ? "" : " unsealed", keep ? " kept" : "");
+  }
 };
 
 struct Result {
@@ -124,10 +134,12 @@ absl::StatusOr<Result> RunCase(const Case& c, int rounds,
   options.federation = "bench";
   options.config.sealing = c.sealing;
   options.config.storage.min_free_bytes = 0;
-  options.config.storage.version_retention = 2;
-  // A long run, in which the spools of old rounds make room for new ones.
-  options.config.storage.spool_retention = absl::ZeroDuration();
-  options.config.storage.retention_interval = absl::Seconds(1);
+  if (!c.keep) {
+    // A long run, in which the spools of old rounds make room for new ones.
+    options.config.storage.version_retention = 2;
+    options.config.storage.spool_retention = absl::ZeroDuration();
+    options.config.storage.retention_interval = absl::Seconds(1);
+  }
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<LocalFederation> federation,
                              LocalFederation::Create(std::move(options)));
   CONSILIUM_RETURN_IF_ERROR(federation->SetPolicy(
@@ -247,24 +259,20 @@ absl::StatusOr<double> RunLimit(const Case& c, bool crypto, int repeats,
 
 absl::Status Measure(const Case& c, int rounds, const std::string& root,
                      Report& report, std::vector<double>* peaks) {
-  const std::string row = Cat("C=", c.institutions, " P=", c.payload_mib,
-                              c.sealing ? "" : " unsealed");
+  const std::string row = c.Name();
   std::fprintf(stderr, "%s\n", row.c_str());
-  const std::string dir =
-      JoinPath(root, Cat("case-", c.institutions, "-", c.payload_mib,
-                         c.sealing ? "" : "-off"));
+  const std::string dir = JoinPath(root, Cat("case-", report.rows().size()));
   CONSILIUM_ASSIGN_OR_RETURN(const Result r, RunCase(c, rounds, dir));
   const int repeats = std::max(3, rounds - 1);
   CONSILIUM_ASSIGN_OR_RETURN(const double bare,
                              RunLimit(c, false, repeats, dir));
   CONSILIUM_ASSIGN_OR_RETURN(const double crypto,
                              RunLimit(c, true, repeats, dir));
-  report.Add(
-      AtMost(row, "round / crypto", r.wall, "s", crypto,
-             c.sealing ? std::optional<double>(kCryptoBar) : std::nullopt));
-  report.Add(
-      AtMost(row, "round / bare", r.wall, "s", bare,
-             c.sealing ? std::optional<double>(kBareBar) : std::nullopt));
+  const bool barred = c.sealing && !c.keep;
+  report.Add(AtMost(row, "round / crypto", r.wall, "s", crypto,
+                    barred ? std::optional<double>(kCryptoBar) : std::nullopt));
+  report.Add(AtMost(row, "round / bare", r.wall, "s", bare,
+                    barred ? std::optional<double>(kBareBar) : std::nullopt));
   report.Add(ValueAtMost(row, "coordinator peak RSS", r.coordinator_peak_mib,
                          "MiB", kCoordinatorBar));
   report.Add(
@@ -273,14 +281,17 @@ absl::Status Measure(const Case& c, int rounds, const std::string& root,
   const double bytes = static_cast<double>(c.payload_mib * c.institutions);
   report.Add(Measured(row, "bytes up per round", bytes, "MiB"));
   report.Add(Measured(row, "bytes down per round", bytes, "MiB"));
-  report.Add(AtMost(row, "sealed fold, share of the round", r.fold, "s", r.wall,
-                    0.15));
+  report.Add(AtMost(row,
+                    c.sealing ? "sealed fold, share of the round"
+                              : "fold, share of the round",
+                    r.fold, "s", r.wall,
+                    c.sealing ? std::optional<double>(0.15) : std::nullopt));
   report.Add(Measured(row, "publish (digest, write, sync)", r.publish, "s"));
   if (c.institutions == 2 && c.payload_mib == 16) {
     report.Add(ValueAtMost(row, "coordinator start to first round",
                            r.start_to_first, "s", 3.0));
   }
-  if (c.sealing) peaks->push_back(r.coordinator_peak_mib);
+  if (barred) peaks->push_back(r.coordinator_peak_mib);
   return PosixFileSystem()->RemoveTree(dir);
 }
 
@@ -326,6 +337,18 @@ absl::Status MeasureIdle(int count, const std::string& root, Report& report) {
   return absl::OkStatus();
 }
 
+// The coordinator's fold alone, on one core: what its share of a round is made
+// of.
+absl::Status MeasureFold(const std::string& root, Report& report) {
+  FoldBenchOptions options;
+  options.dir = JoinPath(root, "fold");
+  CONSILIUM_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(options.dir));
+  const double kernel = AddKernelRows(options, /*all=*/false, &report);
+  CONSILIUM_RETURN_IF_ERROR(
+      AddSpoolFoldRows(options, kernel, /*all=*/false, &report));
+  return PosixFileSystem()->RemoveTree(options.dir);
+}
+
 struct Flags {
   std::string mode;
   std::string address, enrollment, identity, json, dir;
@@ -337,6 +360,7 @@ struct Flags {
   int idle = 0;
   bool crypto = false, bare = false;
   std::string sealing = "on";
+  bool keep = false;
 };
 
 absl::Status Orchestrate(const Flags& flags) {
@@ -355,13 +379,16 @@ absl::Status Orchestrate(const Flags& flags) {
   if (flags.idle > 0) {
     status = MeasureIdle(flags.idle, root, report);
   } else if (flags.institutions > 0) {
-    status =
-        Measure({flags.institutions, flags.payload_mib, flags.sealing == "on"},
-                flags.rounds, root, report, &peaks);
+    status = Measure({flags.institutions, flags.payload_mib,
+                      flags.sealing == "on", flags.keep},
+                     flags.rounds, root, report, &peaks);
   } else {
-    const std::vector<Case> cases = {{2, 16, true},   {4, 64, true},
-                                     {4, 256, true},  {8, 64, true},
-                                     {2, 1024, true}, {4, 256, false}};
+    const std::vector<Case> cases = {
+        {2, 16},          {4, 64},
+        {4, 256},         {8, 64},
+        {2, 1024},        {4, 64, false},
+        {4, 256, false},  {8, 64, false},
+        {2, 1024, false}, {4, 256, true, /*keep=*/true}};
     for (const Case& c : cases) {
       if (status.ok()) {
         status = Measure(c, flags.rounds, root, report, &peaks);
@@ -371,8 +398,9 @@ absl::Status Orchestrate(const Flags& flags) {
       const auto [low, high] = std::minmax_element(peaks.begin(), peaks.end());
       report.Add(AtMost("all cases", "coordinator peak RSS, largest / smallest",
                         *high, "MiB", *low, 1.2));
-      status = MeasureIdle(kIdle, root, report);
+      status = MeasureFold(root, report);
     }
+    if (status.ok()) status = MeasureIdle(kIdle, root, report);
   }
   if (flags.dir.empty() && status.ok()) {
     PosixFileSystem()->RemoveTree(root).IgnoreError();
@@ -390,6 +418,8 @@ int Main(int argc, char** argv) {
   app.add_option("--payload-mib", f.payload_mib, "update of each, P");
   app.add_option("--rounds", f.rounds, "rounds; the first one does not count");
   app.add_option("--sealing", f.sealing)->check(CLI::IsMember({"on", "off"}));
+  app.add_flag("--keep", f.keep,
+               "keep spools and versions as long as by default");
   app.add_option("--json", f.json, "result file, - for standard output");
   app.add_option("--dir", f.dir, "working folder (kept); default: temporary");
   app.add_option("--idle", f.idle,

@@ -31,6 +31,10 @@ class ContributionCursor {
   // call. Best served straight from an opened chunk: the fold copies nothing.
   // Errors: any; they end the fold and name this contribution.
   virtual absl::StatusOr<std::span<const float>> Next(size_t max) = 0;
+  // Whether what was handed out is what was sent, for sources where that shows
+  // only at the end of a chunk. The fold asks before it lets a cursor go, and
+  // throws its work away unless the answer is OK.
+  virtual absl::Status Finish() { return absl::OkStatus(); }
 };
 
 // One contribution. Open() is called from several threads at once and must be

@@ -69,6 +69,11 @@ enum class CrcCheck { kVerify, kSkip };
 absl::StatusOr<FrameView> ParseFrame(std::span<const std::byte> frame,
                                      CrcCheck check = CrcCheck::kVerify);
 
+// The header alone, for a frame that comes in pieces: `bytes` begins with it.
+// Its lengths and checksum are for the caller to check. Errors:
+// INVALID_ARGUMENT.
+absl::StatusOr<FrameHeader> ParseFrameHeader(std::span<const std::byte> bytes);
+
 // Writes the header of `frame`, whose other bytes are final, and computes the
 // checksum. Needs kFrameHeaderBytes + codec_header_bytes <= frame.size() <=
 // kMaxFrameBytes. `header.crc32c` is not read.

@@ -60,6 +60,18 @@ class AeadOpener {
                     std::span<const std::byte> sealed,
                     std::span<std::byte> out);
 
+  // The same in pieces, for a reader without memory for the whole: Begin, then
+  // Update for each piece in order, then Finish with the tag. What Update gives
+  // out is NOT authenticated: nothing that came of it may leave the caller
+  // before Finish says OK. Begin starts anew at any time; so does Open.
+  // `out` has in.size() bytes and may start where `in` starts.
+  // Errors: INVALID_ARGUMENT for a size; FAILED_PRECONDITION before Begin;
+  // DATA_LOSS by Finish, as Open.
+  absl::Status Begin(std::span<const std::byte> nonce,
+                     std::span<const std::byte> aad);
+  absl::Status Update(std::span<const std::byte> in, std::span<std::byte> out);
+  absl::Status Finish(std::span<const std::byte> tag);
+
  private:
   struct Context;
   explicit AeadOpener(std::unique_ptr<Context> context);

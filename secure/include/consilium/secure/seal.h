@@ -139,11 +139,22 @@ class ChunkOpener {
   absl::Status Open(uint64_t index, std::span<const std::byte> sealed,
                     std::span<std::byte> out);
 
+  // The same in pieces: Begin, Update for each piece of the ciphertext, Finish
+  // with the tag, the last kAeadTagBytes of the chunk. Nothing that Update gave
+  // out is authenticated before Finish says OK; see AeadOpener.
+  absl::Status Begin(uint64_t index);
+  absl::Status Update(std::span<const std::byte> in, std::span<std::byte> out) {
+    return aead_.Update(in, out);
+  }
+  absl::Status Finish(std::span<const std::byte> tag);
+
  private:
+  absl::Status Told(const absl::Status& status) const;
   ChunkOpener(AeadOpener aead, internal::ChunkBinding binding)
       : aead_(std::move(aead)), binding_(std::move(binding)) {}
   AeadOpener aead_;
   internal::ChunkBinding binding_;
+  uint64_t index_ = 0;  // begun last
 };
 
 }  // namespace consilium

@@ -33,6 +33,11 @@ class MemorySource::Cursor final : public ContributionCursor {
     return std::span<const float>(*piece_);
   }
 
+  absl::Status Finish() override {
+    return source_->fail_finish ? absl::DataLossError("broken seal")
+                                : absl::OkStatus();
+  }
+
  private:
   const MemorySource* const source_;
   int64_t at_;

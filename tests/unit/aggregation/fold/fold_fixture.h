@@ -34,6 +34,7 @@ class MemorySource final : public ContributionSource {
   std::vector<float> values;  // covered flat space
   size_t piece = 0;
   std::optional<int64_t> fail_at;
+  bool fail_finish = false;
   mutable std::atomic<int> opened = 0;
 
  private:

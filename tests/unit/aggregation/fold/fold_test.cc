@@ -108,6 +108,25 @@ TEST_F(FoldTest, BlamesTheContributionWhoseCursorFails) {
   EXPECT_EQ(FailedContribution(absl::OkStatus()), std::nullopt);
 }
 
+// What a cursor handed out counts only once it says so, whether it lives to the
+// end or is left behind, and whatever the numbers looked like.
+TEST_F(FoldTest, BlamesTheContributionWhoseCursorDoesNotFinish) {
+  case_.sources[1]->fail_finish = true;
+  for (const float last : {1.0f, 3e38f}) {
+    case_.base[5] = last;
+    case_.sources[0]->values.back() = last;
+    case_.sources[1]->values.back() = last;
+    for (const int64_t segment : {int64_t{2}, int64_t{1} << 16}) {
+      const FoldOutcome outcome =
+          RunFold(case_, {.threads = 2, .segment_elements = segment});
+      EXPECT_THAT(outcome.status,
+                  StatusIs(absl::StatusCode::kDataLoss,
+                           HasSubstr("contribution of bank-1: broken seal")));
+      EXPECT_EQ(FailedContribution(outcome.status), 1u);
+    }
+  }
+}
+
 TEST_F(FoldTest, RefusesAResultThatIsNotFinite) {
   case_.base[5] = 3e38f;
   for (auto& source : case_.sources) source->values.back() = 3e38f;

@@ -124,6 +124,53 @@ TEST_F(AeadRoundTripTest, AnyChangedBitIsRefusedAndLeavesNoPlaintext) {
   EXPECT_EQ(AsChars(out), text);
 }
 
+TEST_F(AeadRoundTripTest, OpensInPieces) {
+  std::vector<std::byte> plaintext(100000);
+  random_.Fill(plaintext);
+  ASSERT_OK_AND_ASSIGN(AeadSealer sealer, AeadSealer::Create(key_));
+  ASSERT_OK_AND_ASSIGN(AeadOpener opener, AeadOpener::Create(key_));
+  std::vector<std::byte> sealed(plaintext.size() + kAeadTagBytes);
+  ASSERT_OK(sealer.Seal(nonce_, AsBytes("aad"), plaintext, sealed));
+  const auto tag = std::span<const std::byte>(sealed).last(kAeadTagBytes);
+  for (const size_t most : {size_t{1}, size_t{7}, size_t{16}, size_t{65536}}) {
+    std::vector<std::byte> buffer = sealed;
+    ASSERT_OK(opener.Begin(nonce_, AsBytes("aad")));
+    for (size_t at = 0; at < plaintext.size();) {
+      const size_t n = std::min(most, plaintext.size() - at);
+      const std::span<std::byte> piece = std::span(buffer).subspan(at, n);
+      ASSERT_OK(opener.Update(piece, piece));
+      at += n;
+    }
+    ASSERT_OK(opener.Finish(tag));
+    buffer.resize(plaintext.size());
+    EXPECT_EQ(buffer, plaintext);
+  }
+  // A tag says yes once, and only to all pieces in order.
+  EXPECT_THAT(opener.Finish(tag),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  std::vector<std::byte> out(50000);
+  EXPECT_THAT(opener.Update(std::span(sealed).first(50000), out),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  ASSERT_OK(opener.Begin(nonce_, AsBytes("aad")));
+  ASSERT_OK(opener.Update(std::span(sealed).first(50000), out));
+  EXPECT_THAT(opener.Finish(tag), StatusIs(absl::StatusCode::kDataLoss));
+  ASSERT_OK(opener.Begin(nonce_, AsBytes("aae")));
+  ASSERT_OK(opener.Update(std::span(sealed).first(50000), out));
+  ASSERT_OK(opener.Update(std::span(sealed).subspan(50000, 50000), out));
+  EXPECT_THAT(opener.Finish(tag), StatusIs(absl::StatusCode::kDataLoss));
+  // One left in the middle does not spoil the next.
+  ASSERT_OK(opener.Begin(nonce_, AsBytes("aad")));
+  ASSERT_OK(opener.Update(std::span(sealed).first(50000), out));
+  EXPECT_OK(opener.Open(nonce_, AsBytes("aad"), sealed, plaintext));
+  EXPECT_THAT(opener.Update(std::span(sealed).first(10), out),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  ASSERT_OK(opener.Begin(nonce_, AsBytes("aad")));
+  EXPECT_THAT(opener.Update(std::span(sealed).first(10), out),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(opener.Finish(std::span(sealed).first(15)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST_F(AeadRoundTripTest, WrongSizesAreRefused) {
   EXPECT_THAT(AeadSealer::Create(SecretBytes(16)),
               StatusIs(absl::StatusCode::kInvalidArgument));

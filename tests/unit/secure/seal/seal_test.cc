@@ -117,6 +117,29 @@ TEST_F(SealTest, AChunkOpensOnlyAsItselfInItsUpload) {
   EXPECT_OK(opener.Open(1, chunk, out));
 }
 
+TEST_F(SealTest, AChunkOpensInPieces) {
+  ASSERT_OK_AND_ASSIGN(ChunkOpener opener,
+                       ChunkOpener::Create(key_, Context(), 4));
+  for (const uint64_t index : {2, 1}) {
+    std::vector<std::byte> chunk = Sealed(index, "a frame");
+    const std::span<std::byte> body = std::span(chunk).first(7);
+    ASSERT_OK(opener.Begin(index));
+    ASSERT_OK(opener.Update(body.first(3), body.first(3)));
+    ASSERT_OK(opener.Update(body.subspan(3), body.subspan(3)));
+    EXPECT_OK(opener.Finish(std::span(chunk).last(kAeadTagBytes)));
+    EXPECT_EQ(AsChars(body), "a frame");
+    // As another index it is refused, by name.
+    chunk = Sealed(index, "a frame");
+    ASSERT_OK(opener.Begin(3));
+    ASSERT_OK(
+        opener.Update(std::span(chunk).first(7), std::span(chunk).first(7)));
+    EXPECT_THAT(
+        opener.Finish(std::span(chunk).last(kAeadTagBytes)),
+        StatusIs(absl::StatusCode::kDataLoss, HasSubstr("chunk 3 of 4")));
+  }
+  EXPECT_THAT(opener.Begin(4), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST_F(SealTest, FlippedBitsAreFound) {
   ASSERT_OK_AND_ASSIGN(ChunkOpener opener,
                        ChunkOpener::Create(key_, Context(), 4));
