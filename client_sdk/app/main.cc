@@ -12,6 +12,7 @@
 #include "CLI/CLI.hpp"
 #include "client_sdk/app/commands.h"
 #include "consilium/base/strings.h"
+#include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/secret_bytes.h"
 #include "consilium/secure/tls13.h"
 
@@ -125,6 +126,7 @@ int Main(int argc, char** argv) {
 
   const Signals* const signals = new Signals;  // its thread outlives main()
   const CancelToken cancel = signals->token();
+  StopDeadlockDetection();
   absl::Status result = ConfigureTls13Only();
   if (result.ok() && *enroll) {
     if (enroll_options.token == "-") {

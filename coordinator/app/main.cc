@@ -7,6 +7,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/tls13.h"
 #include "coordinator/app/config.h"
 #include "coordinator/app/logging.h"
@@ -31,6 +32,7 @@ void LimitHeap() {
 
 int Serve(const std::string& path) {
   LimitHeap();
+  StopDeadlockDetection();
   // Before any thread: every thread inherits the mask, sigwait gets them all.
   sigset_t signals;
   sigemptyset(&signals);

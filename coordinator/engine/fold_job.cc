@@ -7,6 +7,7 @@
 
 #include "consilium/aggregation/version_file.h"
 #include "consilium/aggregation/weights.h"
+#include "consilium/base/buffer_pool.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
@@ -168,8 +169,9 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
 absl::StatusOr<FoldJobResult> RunFoldJob(const FoldJobInput& input,
                                          Store& store, bool publish,
                                          FoldJobFailure* failure) {
-  // A round's uploads leave the heap full of holes, which would add up with the
-  // buffers of the fold.
+  // A round's transfers leave buffers and a heap full of holes, which would add
+  // up with the buffers of the fold.
+  BufferPool::FreeUnused();
   malloc_trim(0);
   absl::StatusOr<FoldJobResult> result = Run(input, store, publish, failure);
   if (!result.ok()) failure->status = result.status();

@@ -20,7 +20,7 @@
 namespace consilium {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kPieceBytes = int64_t{256} << 10;
 // Buffers kept between pieces.
 constexpr size_t kKeptBuffers = 8;
 

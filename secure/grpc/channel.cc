@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/synchronization/mutex.h"
+
 namespace consilium {
 namespace {
 
@@ -68,6 +70,10 @@ void ApplyServerOptions(const ServerOptions& options,
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   builder.SetMaxSendMessageSize(options.max_message_bytes);
+}
+
+void StopDeadlockDetection() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 }
 
 }  // namespace consilium

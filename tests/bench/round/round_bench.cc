@@ -19,6 +19,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/tls13.h"
 #include "examples/local/local_federation.h"
 #include "tests/bench/bench_json.h"
@@ -437,6 +438,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--bare", f.bare)->group("");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGPIPE, SIG_IGN);
+  StopDeadlockDetection();
   const absl::Status tls = ConfigureTls13Only();
   if (!tls.ok()) return 1;
   if (f.mode == "client") {

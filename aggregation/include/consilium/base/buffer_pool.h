@@ -16,6 +16,7 @@ namespace consilium {
 
 // Thread safe. Buffers may outlive their pool.
 class BufferPool {
+  struct All;
   struct State;
 
  public:
@@ -41,6 +42,12 @@ class BufferPool {
   BufferPool(size_t buffer_bytes, size_t keep);
 
   Buffer Get();
+
+  // Frees what no pool of this process uses at the moment, before work that
+  // needs the memory for something else.
+  static void FreeUnused();
+  // What that would free.
+  static size_t UnusedBytes();
 
  private:
   struct State {

@@ -23,6 +23,21 @@ TEST(BufferPoolTest, GivesBackWhatWasReturned) {
   EXPECT_EQ(pool.Get().bytes().data(), memory);
 }
 
+TEST(BufferPoolTest, FreesWhatIsNotInUse) {
+  BufferPool small(1 << 20, 4), large(2 << 20, 4);
+  { const BufferPool pool_that_ends(10, 1); }
+  BufferPool::Buffer used = small.Get();
+  const std::byte* const memory = used.bytes().data();
+  { const BufferPool::Buffer unused[] = {small.Get(), large.Get()}; }
+  EXPECT_EQ(BufferPool::UnusedBytes(), size_t{3} << 20);
+  BufferPool::FreeUnused();
+  EXPECT_EQ(BufferPool::UnusedBytes(), 0u);
+  used.bytes()[0] = std::byte{1};
+  used = BufferPool::Buffer();
+  EXPECT_EQ(BufferPool::UnusedBytes(), size_t{1} << 20);
+  EXPECT_EQ(small.Get().bytes().data(), memory);
+}
+
 TEST(BufferPoolTest, BuffersOutliveTheirPool) {
   auto pool = std::make_unique<BufferPool>(10, 4);
   BufferPool::Buffer buffer = pool->Get();
