@@ -384,6 +384,7 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
   next_index_ = index + 1;
   const absl::Status checked = Consume(*frame);
   if (!checked.ok()) {
+    space_.Release();  // nothing of it follows
     return std::optional<Refused>(
         Refused{RefusalCode::kQuarantined, std::string(checked.message())});
   }
@@ -402,6 +403,8 @@ absl::StatusOr<UploadResult> UploadSession::Finish() {
   if (spool_->durable_records() < spool_->header().total_chunks) {
     CONSILIUM_RETURN_IF_ERROR(spool_->Flush());
   }
+  // Good or bad, nothing follows.
+  space_.Release();
   CONSILIUM_ASSIGN_OR_RETURN(ContributionStats stats,
                              std::move(*checker_).Finish());
   UploadResult result{std::move(stats), hasher_->Finish()};
@@ -416,7 +419,6 @@ absl::StatusOr<UploadResult> UploadSession::Finish() {
             ", the manifest declares ", manifest_.payload_digest.Hex()));
   }
   result_ = result;
-  space_.Release();
   return result;
 }
 

@@ -150,9 +150,16 @@ TEST_F(UploadSessionTest, AChangedChunkIsRefusedAndTheRightOneStillTaken) {
 
 TEST_F(UploadSessionTest, AnUpdateThatFailsACheckIsQuarantined) {
   const TestUpload upload = Upload("\x0c", 1, /*examples=*/20'000'000);
-  auto session = Begin(upload);
+  SpaceLedger ledger(&fs_, "/d", 0);
+  fs_.FailWithNoSpaceAfter(int64_t{1} << 30);
+  ASSERT_OK_AND_ASSIGN(SpaceReservation space,
+                       ledger.Reserve(SpoolBytesFor(upload.manifest), "test"));
+  auto session = Begin(upload, std::move(space));
+  EXPECT_GT(ledger.reserved_bytes(), 0);
   EXPECT_THAT(session->Append(0, upload.chunks[0]),
               RefusedWith(RefusalCode::kQuarantined));
+  // What will not follow needs no space, though the stream may still be there.
+  EXPECT_EQ(ledger.reserved_bytes(), 0);
   // It lies in the spool, so that an operator can look at it.
   EXPECT_EQ(session->received_bytes(),
             static_cast<int64_t>(upload.chunks[0].size()));
