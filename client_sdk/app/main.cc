@@ -11,6 +11,7 @@
 
 #include "CLI/CLI.hpp"
 #include "client_sdk/app/commands.h"
+#include "consilium/base/heap.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/secret_bytes.h"
@@ -18,6 +19,8 @@
 
 namespace consilium::client::internal {
 namespace {
+
+constexpr size_t kKeptHeapBytes = size_t{8} << 20;
 
 // SIGINT and SIGTERM cancel; a second one ends the process where it stands,
 // which loses nothing (the outbox).
@@ -124,9 +127,10 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
 
+  TuneHeap(kKeptHeapBytes);
+  StopDeadlockDetection();
   const Signals* const signals = new Signals;  // its thread outlives main()
   const CancelToken cancel = signals->token();
-  StopDeadlockDetection();
   absl::Status result = ConfigureTls13Only();
   if (result.ok() && *enroll) {
     if (enroll_options.token == "-") {

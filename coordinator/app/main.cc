@@ -1,12 +1,11 @@
 // consilium-coordinator --config FILE
 
-#include <malloc.h>
-
 #include <csignal>
 #include <cstdio>
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "consilium/base/heap.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/tls13.h"
 #include "coordinator/app/config.h"
@@ -22,16 +21,10 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
-// Buffers come and go by the megabyte, on many threads. With an arena for each
-// thread their freed memory adds up to several times what is in use.
-void LimitHeap() {
-  mallopt(M_ARENA_MAX, 2);
-  mallopt(M_MMAP_THRESHOLD, 512 << 10);
-  mallopt(M_TRIM_THRESHOLD, 1 << 20);
-}
+constexpr size_t kKeptHeapBytes = size_t{1} << 20;
 
 int Serve(const std::string& path) {
-  LimitHeap();
+  TuneHeap(kKeptHeapBytes);
   StopDeadlockDetection();
   // Before any thread: every thread inherits the mask, sigwait gets them all.
   sigset_t signals;

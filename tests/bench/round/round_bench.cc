@@ -17,6 +17,7 @@
 #include "consilium/aggregation/version_file.h"
 #include "consilium/aggregation/weights.h"
 #include "consilium/base/bytes.h"
+#include "consilium/base/heap.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/grpc/channel.h"
@@ -35,6 +36,7 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int kTensors = 64;
+constexpr size_t kKeptHeapBytes = size_t{8} << 20;  // as consilium-client
 constexpr int kIdle = 1000;
 constexpr double kMaxWeight = 1e7;
 constexpr double kCryptoBar = 1.5;
@@ -438,6 +440,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--bare", f.bare)->group("");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGPIPE, SIG_IGN);
+  TuneHeap(kKeptHeapBytes);
   StopDeadlockDetection();
   const absl::Status tls = ConfigureTls13Only();
   if (!tls.ok()) return 1;
