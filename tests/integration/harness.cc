@@ -91,7 +91,7 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
     grpc::ClientContext context;
     Must(admin_->SetFederation(&context, request, &response), "policy");
   }
-  Import();
+  if (options_.import_version0) Import();
 }
 
 TestFederation::~TestFederation() { Stop(); }

@@ -36,6 +36,7 @@ class TestFederation {
     std::map<std::string, std::string> policy = {
         {"quorum", "2"}, {"evaluation.enabled", "false"}};
     Layout layout = TestLayout();
+    bool import_version0 = true;
     // Edits the configuration before `init` writes it.
     std::function<void(CoordinatorConfig&)> configure;
     // The coordinator's.
