@@ -175,6 +175,15 @@ absl::Status Engine::SetInstitution(const std::string& actor,
       }
     }
   }
+  if (state == InstitutionState::kActive) {
+    for (const auto& [id, live] : rounds_) {
+      if (FindMember(live->state, name) == nullptr) continue;
+      const auto t = Step(*live, MemberRestored{name});
+      if (!t.ok()) {
+        Log("error", id, name, std::string(t.status().message()));
+      }
+    }
+  }
   if (state == InstitutionState::kRevoked) {
     board_.WakeAll(name);
     deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
