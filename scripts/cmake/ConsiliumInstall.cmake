@@ -78,8 +78,6 @@ function(_consilium_dependencies foreign out)
       list(APPEND packages CUDAToolkit)
     elseif(link MATCHES "^nlohmann_json::")
       list(APPEND packages nlohmann_json)
-    elseif(link MATCHES "^zstd::")
-      list(APPEND packages zstd)
     elseif(link MATCHES "^-|^(dl|m|rt|pthread)$|^/")
       # A linker's argument needs no package.
     else()
