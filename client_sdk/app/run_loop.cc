@@ -43,7 +43,14 @@ class Institution {
                                  client_.WaitForWork(options_.poll, cancel_));
       if (held_back_ && MayHaveBeenResumed(work)) {
         CONSILIUM_RETURN_IF_ERROR(Resume());
-        continue;  // the work may have been what was sent
+        const auto* const task = std::get_if<TrainTask>(&work);
+        if (task != nullptr && task->round == answered_round_) {
+          if (!refused_.empty()) {
+            CONSILIUM_RETURN_IF_ERROR(
+                client_.Decline(*task, refused_, cancel_));
+          }
+          continue;
+        }
       }
       if (const auto* task = std::get_if<TrainTask>(&work)) {
         // The round of the last contribution is over when another one starts.
@@ -83,11 +90,14 @@ class Institution {
     const std::string_view what = held_back
                                       ? "the upload that was held back"
                                       : "the upload of an earlier process";
+    answered_round_ = 0;
+    refused_.clear();
     for (const ResumedUpload& upload : uploads) {
       if (const auto* receipt = std::get_if<Receipt>(&upload.outcome)) {
         log_.Info(
             upload.round,
             Cat(what, " is committed: ", FormatBytes(receipt->payload_bytes)));
+        answered_round_ = upload.round;
         if (upload.round == held_round_) Contributed(held_round_, held_base_);
       } else if (const auto* refused = std::get_if<Refused>(&upload.outcome)) {
         if (refused->code == RefusalCode::kSuspended) {
@@ -95,6 +105,8 @@ class Institution {
           held_back_ = true;
           continue;
         }
+        answered_round_ = upload.round;
+        refused_ = Cat("refused: ", RefusalCodeName(refused->code));
         log_.Warning(
             upload.round,
             Cat(what, " is dropped, the coordinator refuses it: ",
@@ -251,6 +263,9 @@ class Institution {
   uint64_t held_round_ = 0;  // of this process
   uint64_t held_base_ = 0;
   std::string idle_reason_;
+  // Of what Resume() sent last.
+  uint64_t answered_round_ = 0;  // taken, or refused for good
+  std::string refused_;
 };
 
 }  // namespace

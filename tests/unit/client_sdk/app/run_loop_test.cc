@@ -165,10 +165,10 @@ TEST_F(RunLoopTest, AnUploadHeldBackForTooLongIsDroppedWithTheReason) {
   h_.coordinator.OpenRoundOn(1, base_);
   h_.coordinator.RefuseBegin({RefusalCode::kSuspended, "under review", {}});
   h_.coordinator.RefuseBegin({RefusalCode::kLate, "round 1 is over", {}});
-  h_.coordinator.OnCommit([this] { OfferEvaluation(1, 2); });
+  h_.coordinator.OnDecline([this] { h_.coordinator.OpenRoundOn(2, base_); });
+  h_.coordinator.OnCommit([this] { OfferEvaluation(2, 2); });
   EXPECT_OK(Run(1));
-  // Trained again, as the fake still offers the round.
-  EXPECT_THAT(trainer_.trained, ::testing::ElementsAre(1, 1));
+  EXPECT_THAT(trainer_.trained, ::testing::ElementsAre(1, 2));
   EXPECT_THAT(lines_, Contains(HasSubstr("dropped, the coordinator refuses it: "
                                          "LATE: round 1 is over")));
 }
