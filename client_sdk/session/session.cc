@@ -289,18 +289,11 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
 absl::StatusOr<std::optional<Work>> Session::TakeWork(WorkReply reply,
                                                       Idle* idle) {
   if (auto* offer = std::get_if<TrainOffer>(&reply.work)) {
-    std::optional<SignedReceipt> committed = std::move(offer->committed);
     CONSILIUM_ASSIGN_OR_RETURN(TrainTask task,
                                VerifiedTask(trust_, std::move(*offer)));
-    if (!committed.has_value()) return std::optional<Work>(std::move(task));
-    CONSILIUM_RETURN_IF_ERROR(
-        VerifiedReceipt(trust_, RoundRef{task.round, task.attempt}, *committed)
-            .status());
-    *idle = Idle();
-    idle->reason = Cat("round ", task.round,
-                       " has this institution's contribution and is not "
-                       "closed yet");
-  } else if (auto* offer = std::get_if<EvaluateOffer>(&reply.work)) {
+    return std::optional<Work>(std::move(task));
+  }
+  if (auto* offer = std::get_if<EvaluateOffer>(&reply.work)) {
     Sha256Digest layout_digest;
     {
       MutexLock lock(&mutex_);

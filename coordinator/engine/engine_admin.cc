@@ -313,9 +313,9 @@ std::optional<LiveRoundView> Engine::LiveRoundOf(int64_t round) {
   }
   view.wait = WhyWaiting(view.state, deps_.clock->Now());
   if (!view.trouble.empty()) {
-    view.wait.sentence =
-        Cat(view.trouble, "; trying again every ",
-            FormatDuration(options_.failure_pause), "; ", view.wait.sentence);
+    view.wait.sentence = Cat(view.trouble, "; trying again every ",
+                             FormatDuration(options_.failure_pause.get()), "; ",
+                             view.wait.sentence);
   }
   view.uploads = hub_.ProgressOf(round);
   return view;

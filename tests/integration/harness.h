@@ -39,6 +39,7 @@ class TestFederation {
     bool import_version0 = true;
     // Edits the configuration before `init` writes it.
     std::function<void(CoordinatorConfig&)> configure;
+    LogOptions log = {LogLevel::kWarn, LogFormat::kText, ""};
     // The coordinator's.
     Clock* clock = SystemClock();
     FileSystem* coordinator_fs = PosixFileSystem();
