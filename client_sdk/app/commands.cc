@@ -1,5 +1,6 @@
 #include "client_sdk/app/commands.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -32,6 +33,11 @@ void Line(std::ostream& out, std::string_view name, std::string_view value) {
   constexpr size_t kWidth = 14;
   out << name << std::string(kWidth - std::min(kWidth - 1, name.size()), ' ')
       << value << "\n";
+}
+
+bool SealingIsOff(const std::vector<std::string>& features) {
+  return std::find(features.begin(), features.end(), "sealing-off") !=
+         features.end();
 }
 
 std::string Until(absl::Time time, absl::Time now) {
@@ -117,6 +123,7 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
       report["protocol"] = greeting->protocol;
       report["renew_after"] = FormatTime(greeting->renew_after);
       report["layout"] = greeting->layout_digest.Hex();
+      report["sealing"] = !SealingIsOff(greeting->features);
     } else {
       report["error"] = std::string(greeting.status().message());
     }
@@ -137,6 +144,10 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
   if (greeting.ok()) {
     Line(out, "renewal", Cat("from ", Until(greeting->renew_after, now)));
     Line(out, "layout", greeting->layout_digest.Hex());
+    Line(out, "sealing",
+         SealingIsOff(greeting->features)
+             ? "OFF: uploads lie unencrypted on the coordinator's disk"
+             : "on");
   }
   if (waiting.empty()) Line(out, "outbox", "empty");
   for (const OutboxSummary& upload : waiting) {
@@ -186,7 +197,15 @@ absl::Status RunCommand(ClientConfig config, uint64_t rounds,
   log.Info(0, Cat("connected to ", config.client.coordinator, ", federation ",
                   info.federation, ", certificate valid until ",
                   FormatTime(info.certificate_not_after)));
-  CONSILIUM_RETURN_IF_ERROR(trainer->CheckLayout(*(*client)->layout()));
+  if (SealingIsOff(info.features)) {
+    log.Warning(0,
+                "sealing is OFF: uploads lie unencrypted on the "
+                "coordinator's disk");
+  }
+  // Before its first version a federation has no layout yet.
+  if (const auto layout = (*client)->layout(); layout != nullptr) {
+    CONSILIUM_RETURN_IF_ERROR(trainer->CheckLayout(*layout));
+  }
   RunOptions options;
   options.rounds = rounds;
   options.renew_automatically = config.renew_automatically;

@@ -41,6 +41,17 @@ class Institution {
       CONSILIUM_RETURN_IF_ERROR(RenewIfDue());
       CONSILIUM_ASSIGN_OR_RETURN(Work work,
                                  client_.WaitForWork(options_.poll, cancel_));
+      if (held_back_ && MayHaveBeenResumed(work)) {
+        CONSILIUM_RETURN_IF_ERROR(Resume());
+        const auto* const task = std::get_if<TrainTask>(&work);
+        if (task != nullptr && task->round == answered_round_) {
+          if (!refused_.empty()) {
+            CONSILIUM_RETURN_IF_ERROR(
+                client_.Decline(*task, refused_, cancel_));
+          }
+          continue;
+        }
+      }
       if (const auto* task = std::get_if<TrainTask>(&work)) {
         // The round of the last contribution is over when another one starts.
         if (Enough()) return absl::OkStatus();
@@ -64,27 +75,62 @@ class Institution {
            (evaluated_round_ >= last_round_ || current_version_ > last_base_);
   }
 
+  // Work, or another reason for having none than the last time it was told.
+  bool MayHaveBeenResumed(const Work& work) {
+    const auto* const idle = std::get_if<Idle>(&work);
+    if (idle == nullptr) return true;
+    return std::exchange(idle_reason_, idle->reason) != idle->reason;
+  }
+
+  // Sends what is in the outbox: of an earlier process, or held back.
   absl::Status Resume() {
     CONSILIUM_ASSIGN_OR_RETURN(const std::vector<ResumedUpload> uploads,
                                client_.ResumePending({}, cancel_));
+    const bool held_back = std::exchange(held_back_, false);
+    const std::string_view what = held_back
+                                      ? "the upload that was held back"
+                                      : "the upload of an earlier process";
+    answered_round_ = 0;
+    refused_.clear();
     for (const ResumedUpload& upload : uploads) {
       if (const auto* receipt = std::get_if<Receipt>(&upload.outcome)) {
-        log_.Info(upload.round, Cat("the upload of an earlier process is "
-                                    "committed: ",
-                                    FormatBytes(receipt->payload_bytes)));
+        log_.Info(
+            upload.round,
+            Cat(what, " is committed: ", FormatBytes(receipt->payload_bytes)));
+        answered_round_ = upload.round;
+        if (upload.round == held_round_) Contributed(held_round_, held_base_);
       } else if (const auto* refused = std::get_if<Refused>(&upload.outcome)) {
+        if (refused->code == RefusalCode::kSuspended) {
+          if (!held_back) HoldBack(upload.round, *refused);
+          held_back_ = true;
+          continue;
+        }
+        answered_round_ = upload.round;
+        refused_ = Cat("refused: ", RefusalCodeName(refused->code));
         log_.Warning(
             upload.round,
-            Cat("the upload of an earlier process is refused: ",
+            Cat(what, " is dropped, the coordinator refuses it: ",
                 RefusalCodeName(refused->code), ": ", refused->message));
       } else {
         log_.Warning(
             upload.round,
-            Cat("the upload of an earlier process is discarded: ",
+            Cat(what, " is discarded: ",
                 std::get<ResumedUpload::Discarded>(upload.outcome).reason));
       }
     }
     return absl::OkStatus();
+  }
+
+  // It stays in the outbox until the operator resumes this institution.
+  void HoldBack(uint64_t round, const Refused& refused) {
+    held_back_ = true;
+    log_.Warning(round, Cat("the upload is held back: ", refused.message));
+  }
+
+  void Contributed(uint64_t round, uint64_t base) {
+    ++contributed_;
+    last_round_ = round;
+    last_base_ = base;
   }
 
   absl::Status RenewIfDue() {
@@ -154,6 +200,12 @@ class Institution {
     auto outcome = client_.Submit(task, update, {}, cancel_);
     if (!outcome.ok()) return GiveUp(task, outcome.status());
     if (const auto* refused = std::get_if<Refused>(&*outcome)) {
+      if (refused->code == RefusalCode::kSuspended) {
+        HoldBack(task.round, *refused);
+        held_round_ = task.round;
+        held_base_ = task.base.number;
+        return absl::OkStatus();
+      }
       log_.Warning(task.round,
                    Cat("contribution refused: ", RefusalCodeName(refused->code),
                        ": ", refused->message));
@@ -165,9 +217,7 @@ class Institution {
     log_.Info(task.round, Cat("contribution committed: ",
                               FormatBytes(receipt.payload_bytes), ", SHA-256 ",
                               receipt.payload_digest.Hex()));
-    ++contributed_;
-    last_round_ = task.round;
-    last_base_ = task.base.number;
+    Contributed(task.round, task.base.number);
     return absl::OkStatus();
   }
 
@@ -209,6 +259,13 @@ class Institution {
   uint64_t last_base_ = 0;
   uint64_t evaluated_round_ = 0;
   uint64_t current_version_ = 0;
+  bool held_back_ = false;   // something in the outbox waits
+  uint64_t held_round_ = 0;  // of this process
+  uint64_t held_base_ = 0;
+  std::string idle_reason_;
+  // Of what Resume() sent last.
+  uint64_t answered_round_ = 0;  // taken, or refused for good
+  std::string refused_;
 };
 
 }  // namespace

@@ -22,8 +22,10 @@ struct RunOptions {
 };
 
 // The life of the reference institution: sends what an earlier process left,
-// then waits for work and does it. One round's failure is logged, declined and
-// forgotten; only losing the coordinator or the identity ends the loop.
+// then waits for work and does it. What cannot be sent while it is suspended
+// waits in the outbox until it is resumed. One round's failure is logged,
+// declined and forgotten; only losing the coordinator or the identity ends the
+// loop.
 //
 // OK after `options.rounds`, or when cancelled. Other errors: the client's.
 absl::Status RunInstitution(Client& client, Trainer& trainer,

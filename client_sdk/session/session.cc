@@ -49,6 +49,12 @@ absl::Status ValidateOptions(const ClientOptions& options) {
     return absl::InvalidArgumentError(Cat(
         "spare_bytes is ", options.spare_bytes, "; it must not be negative"));
   }
+  if (options.max_layout_bytes < 1 || options.max_layout_slots < 1) {
+    return absl::InvalidArgumentError(
+        Cat("max_layout_bytes is ", options.max_layout_bytes,
+            " and max_layout_slots ", options.max_layout_slots,
+            "; both must be above zero"));
+  }
   if (options.cached_versions < 1) {
     return absl::InvalidArgumentError(Cat("cached_versions is ",
                                           options.cached_versions,
@@ -105,13 +111,15 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
                                     self->deps_, &self->events_));
   CONSILIUM_ASSIGN_OR_RETURN(
       self->cache_,
-      VersionCache::Create({.state_dir = StateDirectory(options),
-                            .cached_versions = options.cached_versions,
-                            .retry = options.retry,
-                            .stall_timeout = options.stall_timeout,
-                            .spares = self->spares_.get()},
-                           self->deps_, &self->events_, self->transport_.get(),
-                           greet));
+      VersionCache::Create(
+          {.state_dir = StateDirectory(options),
+           .cached_versions = options.cached_versions,
+           .layout = {.max_slots = options.max_layout_slots,
+                      .max_text_bytes = options.max_layout_bytes},
+           .retry = options.retry,
+           .stall_timeout = options.stall_timeout,
+           .spares = self->spares_.get()},
+          self->deps_, &self->events_, self->transport_.get(), greet));
   self->uploader_ = std::make_unique<Uploader>(
       Uploader::Options{.retry = options.retry,
                         .control_timeout = options.control_timeout,
@@ -281,18 +289,11 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
 absl::StatusOr<std::optional<Work>> Session::TakeWork(WorkReply reply,
                                                       Idle* idle) {
   if (auto* offer = std::get_if<TrainOffer>(&reply.work)) {
-    std::optional<SignedReceipt> committed = std::move(offer->committed);
     CONSILIUM_ASSIGN_OR_RETURN(TrainTask task,
                                VerifiedTask(trust_, std::move(*offer)));
-    if (!committed.has_value()) return std::optional<Work>(std::move(task));
-    CONSILIUM_RETURN_IF_ERROR(
-        VerifiedReceipt(trust_, RoundRef{task.round, task.attempt}, *committed)
-            .status());
-    *idle = Idle();
-    idle->reason = Cat("round ", task.round,
-                       " has this institution's contribution and is not "
-                       "closed yet");
-  } else if (auto* offer = std::get_if<EvaluateOffer>(&reply.work)) {
+    return std::optional<Work>(std::move(task));
+  }
+  if (auto* offer = std::get_if<EvaluateOffer>(&reply.work)) {
     Sha256Digest layout_digest;
     {
       MutexLock lock(&mutex_);

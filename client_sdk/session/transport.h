@@ -63,7 +63,6 @@ struct SignedReceipt {
 struct TrainOffer {
   SignedTerms terms;
   std::map<std::string, std::string> parameters;
-  std::optional<SignedReceipt> committed;
   absl::Duration progress_period;
 };
 

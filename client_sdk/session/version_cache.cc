@@ -315,12 +315,12 @@ absl::Status VersionCache::CallDownload(const DownloadCall& call,
 
 absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
     const Sha256Digest& digest, uint64_t bytes, const CancelToken& cancel) {
-  const LayoutLimits limits;
+  const LayoutLimits& limits = options_.layout;
   if (bytes > static_cast<uint64_t>(limits.max_text_bytes)) {
-    return absl::FailedPreconditionError(Cat(
-        "the layout has ", FormatBytes(bytes), "; this build reads at most ",
-        FormatBytes(static_cast<uint64_t>(limits.max_text_bytes)),
-        " (limits.max_layout_bytes)"));
+    return absl::FailedPreconditionError(
+        Cat("the federation's layout has ", FormatBytes(bytes),
+            "; limits.max_layout_bytes of this institution is ",
+            FormatBytes(static_cast<uint64_t>(limits.max_text_bytes))));
   }
   const std::string path = JoinPath(layouts_dir_, digest.Hex() + ".txt");
   std::string text;
@@ -361,7 +361,7 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
   auto layout = Layout::Parse(text, limits);
   if (!layout.ok()) {
     return absl::FailedPreconditionError(
-        Cat("this build cannot read the federation's layout: ",
+        Cat("the federation's layout cannot be read here: ",
             StdView(layout.status().message())));
   }
   return std::make_shared<const Layout>(*std::move(layout));

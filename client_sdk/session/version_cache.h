@@ -48,6 +48,7 @@ class VersionCache {
   struct Options {
     std::string state_dir;
     int cached_versions = 2;
+    LayoutLimits layout;
     RetryPolicy retry;
     absl::Duration stall_timeout;
     SpareFiles* spares = nullptr;  // outlives the cache

@@ -49,6 +49,11 @@ constexpr std::string_view kDefaults = R"(
 # Disk space for files that are done with, to be overwritten by the next ones.
 # spare_bytes = 4294967296
 
+# The most that a federation's layout may have: bytes of its text, tensors.
+[limits]
+# max_layout_bytes = 67108864
+# max_layout_slots = 1048576
+
 [log]
 # "text" or "json", to standard error.
 # format = "text"

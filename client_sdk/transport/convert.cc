@@ -43,9 +43,6 @@ absl::StatusOr<TrainOffer> OfferOf(const v1::TrainTask& in) {
   for (const auto& [key, value] : in.parameters()) {
     offer.parameters.emplace(key, value);
   }
-  if (in.has_committed()) {
-    CONSILIUM_ASSIGN_OR_RETURN(offer.committed, FromProto(in.committed()));
-  }
   offer.progress_period = MillisOf(in.progress_period_millis());
   return offer;
 }

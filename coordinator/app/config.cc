@@ -21,6 +21,16 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr size_t kMaxMistakes = 10;
 constexpr size_t kTextWidth = 76;
 
+// What CoordinatorServer::Reload() applies.
+constexpr std::string_view kLiveKeys[] = {
+    "storage.max_update_bytes",   "storage.max_spool_bytes",
+    "storage.min_free_bytes",     "rounds.failure_pause",
+    "limits.max_uploads",         "limits.long_poll_timeout",
+    "limits.upload_idle_timeout", "limits.progress_period",
+    "limits.connected_for",       "log.level",
+    "enrollment.token_lifetime",
+};
+
 // Edits that turn one word into the other.
 size_t Distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -236,6 +246,21 @@ std::string DefaultConfigText(const CoordinatorConfig& config) {
     }
   }
   return out;
+}
+
+std::vector<std::string> ChangedKeys(const CoordinatorConfig& a,
+                                     const CoordinatorConfig& b) {
+  std::vector<std::string> changed;
+  for (const ConfigKey& key : ConfigKeys()) {
+    if (key.emit(a) == key.emit(b)) continue;
+    changed.push_back(Dotted(key.section, key.name));
+  }
+  return changed;
+}
+
+bool IsLiveKey(std::string_view name) {
+  return std::find(std::begin(kLiveKeys), std::end(kLiveKeys), name) !=
+         std::end(kLiveKeys);
 }
 
 void ResolvePaths(const std::string& dir, CoordinatorConfig& config) {

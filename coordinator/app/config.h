@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -140,6 +141,12 @@ absl::Status ValidateConfig(const CoordinatorConfig& config);
 // value is the default is commented out, so that later defaults apply.
 // ParseConfig(DefaultConfigText(c)) equals c for every valid c.
 std::string DefaultConfigText(const CoordinatorConfig& config = {});
+
+// Dotted names of the keys whose values differ, in the order of the file.
+std::vector<std::string> ChangedKeys(const CoordinatorConfig& a,
+                                     const CoordinatorConfig& b);
+// A reload takes it, without a restart.
+bool IsLiveKey(std::string_view name);
 
 // Makes relative paths count from `dir`; empty ones stay empty.
 void ResolvePaths(const std::string& dir, CoordinatorConfig& config);

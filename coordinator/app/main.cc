@@ -48,11 +48,8 @@ int Serve(const std::string& path) {
     int received = 0;
     sigwait(&signals, &received);
     if (received != SIGHUP) break;
-    const absl::Status reloaded = (*server)->Reload();
-    if (!reloaded.ok()) {
-      (*logger)->Error(
-          {}, std::string("reload: ") + std::string(reloaded.message()));
-    }
+    // Says itself in the log what came of it.
+    (*server)->Reload(LoadConfig(path)).IgnoreError();
   }
   (*server)->Stop();
   return 0;
@@ -67,7 +64,8 @@ int main(int argc, char** argv) {
       "sealed uploads, folds them into versions.");
   app.footer(
       "Example:\n  consilium-coordinator --config cards/consilium.toml\n"
-      "SIGHUP reloads the server certificate and reopens the log; "
+      "SIGHUP reads the configuration file and the server certificate anew "
+      "and reopens the log; keys that need a restart are named there. "
       "SIGTERM stops cleanly, rounds go on after the next start.");
   app.set_version_flag("--version", "consilium-coordinator 0.1.0");
   std::string config;

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "consilium/base/mutex.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/base/threads.h"
@@ -15,6 +17,7 @@
 #include "consilium/secure/grpc/peer.h"
 #include "consilium/secure/random.h"
 #include "consilium/secure/storage_key.h"
+#include "coordinator/app/readiness.h"
 #include "coordinator/engine/anchored_clock.h"
 #include "coordinator/metrics/metrics_server.h"
 #include "coordinator/metrics/prometheus_metrics.h"
@@ -91,6 +94,7 @@ class Server final : public CoordinatorServer {
   Server(const CoordinatorConfig& config, Logger* logger, FileSystem* fs,
          Clock* clock)
       : config_(config),
+        live_(config),
         logger_(logger),
         fs_(fs),
         wall_(clock),
@@ -185,6 +189,20 @@ class Server final : public CoordinatorServer {
     return absl::OkStatus();
   }
 
+  absl::Status Reload(const absl::StatusOr<CoordinatorConfig>& fresh) override {
+    const absl::Status reloaded = Reload();
+    if (!reloaded.ok()) {
+      logger_->Error({}, Cat("reload: ", StdView(reloaded.message())));
+    }
+    if (!fresh.ok()) {
+      logger_->Error({}, Cat("reload: the configuration stays as it was: ",
+                             StdView(fresh.status().message())));
+      return fresh.status();
+    }
+    Take(*fresh);
+    return reloaded;
+  }
+
   Engine& engine() override { return *engine_; }
   int port() const override { return port_; }
   int enrollment_port() const override { return enrollment_port_; }
@@ -193,6 +211,31 @@ class Server final : public CoordinatorServer {
   }
 
  private:
+  void Take(const CoordinatorConfig& fresh) {
+    MutexLock lock(&reload_mu_);
+    std::string taken;
+    std::string waiting;
+    for (const std::string& key : ChangedKeys(config_, fresh)) {
+      if (!IsLiveKey(key)) {
+        CatInto(waiting, waiting.empty() ? "" : ", ", key);
+      }
+    }
+    for (const std::string& key : ChangedKeys(live_, fresh)) {
+      if (IsLiveKey(key)) CatInto(taken, taken.empty() ? "" : ", ", key);
+    }
+    live_ = fresh;
+    logger_->SetLevel(fresh.log.level);
+    store_->space().SetMinFreeBytes(fresh.storage.min_free_bytes);
+    engine_->SetLimits(OptionsOf(fresh));
+    if (!taken.empty()) {
+      logger_->Info({}, Cat("reload: changed and in use: ", taken));
+    }
+    if (!waiting.empty()) {
+      logger_->Warn(
+          {}, Cat("reload: changed, and in use after a restart: ", waiting));
+    }
+  }
+
   absl::Status LoadKeys() {
     CONSILIUM_ASSIGN_OR_RETURN(
         SigningKey signing, SigningKey::LoadFile(fs_, config_.tls.signing_key));
@@ -273,10 +316,12 @@ class Server final : public CoordinatorServer {
                {enrollment_service_.get()}, "listen.enrollment_address",
                &enrollment_port_));
     if (!config_.listen.metrics_address.empty()) {
+      readiness_ = std::make_unique<Readiness>(
+          store_.get(), wall_, [this] { return engine_->Overdue(); });
       MetricsHandlers handlers;
       handlers.metrics = [this] { return metrics_->Render(); };
       handlers.ready = [this]() -> absl::Status {
-        if (ready_.load()) return absl::OkStatus();
+        if (ready_.load()) return readiness_->Check();
         return absl::UnavailableError("stopping");
       };
       CONSILIUM_ASSIGN_OR_RETURN(
@@ -288,6 +333,8 @@ class Server final : public CoordinatorServer {
   }
 
   const CoordinatorConfig config_;
+  Mutex reload_mu_;
+  CoordinatorConfig live_ ABSL_GUARDED_BY(reload_mu_);  // of the last reload
   Logger* const logger_;
   FileSystem* const fs_;
   Clock* const wall_;  // steps when somebody sets it
@@ -309,6 +356,7 @@ class Server final : public CoordinatorServer {
   std::unique_ptr<AdminServiceImpl> admin_service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> enrollment_server_;
+  std::unique_ptr<Readiness> readiness_;
   std::unique_ptr<MetricsServer> http_;
   std::atomic<bool> ready_{false};
   int port_ = 0;

@@ -33,6 +33,12 @@ class CoordinatorServer {
 
   // Server certificate from disk, log file anew.
   virtual absl::Status Reload() = 0;
+  // The same, and what may change while it runs of a configuration file read
+  // anew (IsLiveKey). The log names the keys taken and those that wait for a
+  // restart. An error in place of the file leaves everything as it was and is
+  // logged and returned.
+  virtual absl::Status Reload(
+      const absl::StatusOr<CoordinatorConfig>& fresh) = 0;
 
   virtual Engine& engine() = 0;
   virtual int port() const = 0;

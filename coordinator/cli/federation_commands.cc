@@ -52,7 +52,7 @@ void PrintStatus(std::ostream& out, const Style& style,
   if (s.schedule().next_at() > 0) {
     fields.Add("  next round", style.When(s.schedule().next_at()));
   }
-  fields.Add("sealing", s.sealing() ? "on" : "off")
+  fields.Add("sealing", SealingText(s.sealing()))
       .Add("disk", Cat(FormatBytes(s.disk_free_bytes()), " free, ",
                        FormatBytes(s.blob_bytes()), " versions, ",
                        FormatBytes(s.spool_bytes()), " uploads, ",
@@ -82,7 +82,8 @@ void PrintFederation(std::ostream& out, const Style& style,
     fields.Add("  holds", Cat(f.layout_slots(), " tensors, ", f.layout_groups(),
                               " groups, ", f.layout_elements(), " numbers"));
   }
-  fields.Add("root CA", f.root_ca_fingerprint())
+  fields.Add("sealing", SealingText(f.sealing()))
+      .Add("root CA", f.root_ca_fingerprint())
       .Add("signing key", HexEncode(AsBytes(f.signing_public_key())))
       .Print(out, style);
   out << "\n";

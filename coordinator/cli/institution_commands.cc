@@ -29,6 +29,7 @@ void PrintInstitution(std::ostream& out, const Style& style,
       .Add("name", info.name())
       .State("state", StateText(info))
       .Add("connected", info.connected() ? "yes" : "no")
+      .Add("runs", info.software())
       .Add("last seen", style.When(info.last_seen_at()))
       .Add("contributions", Cat(info.contributions()))
       .Add("labels", Labels(info))

@@ -47,6 +47,7 @@ class OfflineAdmin final : public AdminApi {
       out->set_root_ca_fingerprint(fingerprint.Hex());
     }
     if (key_.has_value()) out->set_signing_public_key(key_->ToString());
+    out->set_sealing(config_.sealing);
     return absl::OkStatus();
   }
   absl::Status ListInstitutions(const v1::ListInstitutionsRequest&,

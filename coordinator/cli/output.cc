@@ -148,6 +148,11 @@ void Table::Print(std::ostream& out, const Style& style) const {
   for (const std::string& line : Lines(style)) out << line << "\n";
 }
 
+std::string SealingText(bool sealing) {
+  return sealing ? "on"
+                 : "OFF: uploads lie unencrypted on the coordinator's disk";
+}
+
 Fields& Fields::Add(std::string name, std::string value) {
   fields_.push_back({std::move(name), CleanText(value, kMaxCell), false});
   return *this;

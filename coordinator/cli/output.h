@@ -53,6 +53,9 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// "on", or what it means that it is off.
+std::string SealingText(bool sealing);
+
 // "name:   value" lines, values aligned; empty values are left out.
 class Fields {
  public:

@@ -57,6 +57,7 @@ absl::Status Plan(Cli& cli, const PlanArgs& args) {
         .Add("institutions", Join(plan.cohort()))
         .Add("left out", Join(plan.left_out()))
         .Add("deadline", style.When(plan.deadline()))
+        .Add("sealing", SealingText(plan.sealing()))
         .Add("upload each", FormatBytes(plan.upload_bytes_each()))
         .Add("disk needed", Cat(FormatBytes(plan.spool_bytes()), " of ",
                                 FormatBytes(plan.disk_free_bytes()), " free"))
@@ -164,7 +165,8 @@ void PrintRound(std::ostream& out, const Style& style, const v1::RoundInfo& r,
   when("evaluation deadline", r.eval_deadline());
   when("ended", r.finished_at());
   fields
-      .Add("sealing", r.sealed() ? Cat("on, key ", r.round_key_state()) : "off")
+      .Add("sealing", r.sealed() ? Cat("on, key ", r.round_key_state())
+                                 : SealingText(false))
       .Add("training", FormatMetrics(r.metrics(), "train.", 8))
       .Add("evaluation", FormatMetrics(r.metrics(), "evaluate.", 8))
       .Add("fold", FormatMetrics(r.metrics(), "aggregate.", 8));

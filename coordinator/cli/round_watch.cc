@@ -85,7 +85,8 @@ class Watcher {
                           PaintState(style, round.phase()), "  base ",
                           round.base().number(), "  ", round.contributions(),
                           " contributions, ",
-                          FormatBytes(round.contributed_bytes())));
+                          FormatBytes(round.contributed_bytes()),
+                          round.sealed() ? "" : ", NOT sealed"));
       const std::string& why =
           round.terminal() ? round.reason() : round.waiting_for();
       if (!why.empty()) lines.push_back(CleanText(why, kMaxText));

@@ -15,7 +15,9 @@ namespace consilium {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
-constexpr int64_t kMaxLayoutBytes = int64_t{64} << 20;
+// The coordinator's limits.max_layout_bytes says what it takes; no setting of
+// it is above this.
+constexpr int64_t kMaxLayoutBytes = int64_t{1} << 30;
 constexpr int kMaxResumes = 5;
 
 // Feeds the first `bytes` of a file to `hasher`.
@@ -30,6 +32,16 @@ absl::Status HashFile(File* file, int64_t bytes, Hasher* hasher) {
     at += static_cast<int64_t>(part.size());
   }
   return absl::OkStatus();
+}
+
+// From `at`, at most kPieceBytes, whole characters: each piece is valid text.
+std::string LayoutPiece(const std::string& layout, size_t at) {
+  size_t end = std::min(layout.size(), at + static_cast<size_t>(kPieceBytes));
+  const auto inside = [&layout](size_t i) {
+    return (static_cast<unsigned char>(layout[i]) & 0xC0) == 0x80;
+  };
+  while (end < layout.size() && end > at + 1 && inside(end)) --end;
+  return layout.substr(at, end - at);
 }
 
 // What the pinned signing key says about the version, where one is pinned.
@@ -201,8 +213,7 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   const auto next = [&](v1::ImportVersionChunk* chunk) -> absl::StatusOr<bool> {
     if (!first && offset >= total) return false;
     if (first || layout_sent < layout.size()) {
-      chunk->set_layout_text(
-          layout.substr(layout_sent, static_cast<size_t>(kPieceBytes)));
+      chunk->set_layout_text(LayoutPiece(layout, layout_sent));
       layout_sent += chunk->layout_text().size();
       if (!std::exchange(first, false)) return true;
       chunk->set_sha256(BytesOf(digest));

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -29,6 +30,7 @@
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/storage_key.h"
 #include "coordinator/engine/fold_job.h"
+#include "coordinator/engine/live.h"
 #include "coordinator/engine/peer_registry.h"
 #include "coordinator/engine/refusal.h"
 #include "coordinator/engine/round_context.h"
@@ -41,29 +43,30 @@
 
 namespace consilium {
 
+// What is Live may change while the engine runs, see Engine::SetLimits.
 struct EngineOptions {
   std::string federation;
   bool sealing = true;
   RoundConfig round_defaults;  // where the federation's policy says nothing
-  int64_t max_update_bytes = int64_t{4} << 30;
-  int64_t max_spool_bytes = 0;  // of all spools together; 0: the disk
-  int64_t max_uploads = 256;
-  absl::Duration upload_idle_timeout = absl::Minutes(2);
+  Live<int64_t> max_update_bytes = int64_t{4} << 30;
+  Live<int64_t> max_spool_bytes = 0;  // of all spools together; 0: the disk
+  Live<int64_t> max_uploads = 256;
+  Live<absl::Duration> upload_idle_timeout = absl::Minutes(2);
   double max_tokens = 1e9;
   MetadataLimits metadata;
   LayoutLimits layout;
   int fold_threads = 2;
-  absl::Duration long_poll = absl::Seconds(25);
-  absl::Duration progress_period = absl::Seconds(2);
+  Live<absl::Duration> long_poll = absl::Seconds(25);
+  Live<absl::Duration> progress_period = absl::Seconds(2);
   // Since its last call, an institution without a stream counts as connected.
-  absl::Duration connected_for = absl::Seconds(60);
-  absl::Duration token_lifetime = absl::Hours(72);
+  Live<absl::Duration> connected_for = absl::Seconds(60);
+  Live<absl::Duration> token_lifetime = absl::Hours(72);
   absl::Duration institution_lifetime = kPeerLifetime;
   absl::Duration operator_lifetime = absl::Hours(24 * 365);
   // Before its end, but never more than a third of its life.
   absl::Duration renew_before = absl::Hours(24 * 30);
   // After a failed round, before a continuous schedule tries again.
-  absl::Duration failure_pause = absl::Seconds(30);
+  Live<absl::Duration> failure_pause = absl::Seconds(30);
   RetentionPolicy retention;
   absl::Duration retention_interval = absl::Hours(1);
   std::string service_address;  // told to institutions that enrol
@@ -186,6 +189,11 @@ class Engine final : public UploadHost {
   WorkBoard& board() { return board_; }
   Store& store() { return *deps_.store; }
   const EngineOptions& options() const { return options_; }
+  // Takes what is Live of `fresh`, from the next use on; the rest stays.
+  void SetLimits(const EngineOptions& fresh);
+  // For how long the engine's thread has been late for what it has to do;
+  // zero: it is not.
+  absl::Duration Overdue();
   const SigningKey& signing_key() const { return *deps_.signing_key; }
   absl::Time Now() { return deps_.clock->Now(); }
   absl::Time WallNow() {
@@ -200,6 +208,11 @@ class Engine final : public UploadHost {
 
   // --- institutions -------------------------------------------------------
   void Touch(PeerState& peer);
+  // A greeting: what it runs goes to the log and is kept for operators.
+  // Errors: FAILED_PRECONDITION it names codecs, and rounds accept none of
+  // them.
+  absl::Status Greeted(PeerState& peer, std::string_view software,
+                       std::span<const uint32_t> codecs);
   bool Connected(const PeerState& peer);
   // nullopt: not since this process started.
   std::optional<absl::Time> LastSeen(const PeerState& peer);
@@ -397,7 +410,7 @@ class Engine final : public UploadHost {
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);
 
-  const EngineOptions options_;
+  EngineOptions options_;  // only what is Live changes
   const EngineDeps deps_;
   const absl::Time started_at_;
   PeerRegistry peers_;
@@ -419,6 +432,8 @@ class Engine final : public UploadHost {
   int64_t seen_upload_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool started_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  // When the thread is to turn next, or began to; see Overdue().
+  Live<absl::Duration> next_turn_ = absl::InfiniteDuration();
   std::atomic<bool> stopping_seen_{false};  // stopping_, for those without mu_
   CondVar kick_;
   bool kicked_ ABSL_GUARDED_BY(mu_) = false;

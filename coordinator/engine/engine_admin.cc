@@ -175,6 +175,15 @@ absl::Status Engine::SetInstitution(const std::string& actor,
       }
     }
   }
+  if (state == InstitutionState::kActive) {
+    for (const auto& [id, live] : rounds_) {
+      if (FindMember(live->state, name) == nullptr) continue;
+      const auto t = Step(*live, MemberRestored{name});
+      if (!t.ok()) {
+        Log("error", id, name, std::string(t.status().message()));
+      }
+    }
+  }
   if (state == InstitutionState::kRevoked) {
     board_.WakeAll(name);
     deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
@@ -304,9 +313,9 @@ std::optional<LiveRoundView> Engine::LiveRoundOf(int64_t round) {
   }
   view.wait = WhyWaiting(view.state, deps_.clock->Now());
   if (!view.trouble.empty()) {
-    view.wait.sentence =
-        Cat(view.trouble, "; trying again every ",
-            FormatDuration(options_.failure_pause), "; ", view.wait.sentence);
+    view.wait.sentence = Cat(view.trouble, "; trying again every ",
+                             FormatDuration(options_.failure_pause.get()), "; ",
+                             view.wait.sentence);
   }
   view.uploads = hub_.ProgressOf(round);
   return view;

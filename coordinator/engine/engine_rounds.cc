@@ -87,6 +87,7 @@ void Engine::Loop() {
 
 absl::Duration Engine::Poll() {
   const absl::Duration mono = deps_.clock->Monotonic();
+  next_turn_ = mono;
   absl::Duration next = std::min(board_.Expire(mono), hub_.ExpireIdle(mono));
   bool retain = false;
   bool gauges = false;
@@ -137,7 +138,9 @@ absl::Duration Engine::Poll() {
   if (gauges) UpdateGauges();
   if (moved) TellWatchers(0);
   // Never spin, whatever is overdue.
-  return std::max(next, mono + absl::Milliseconds(1));
+  next = std::max(next, mono + absl::Milliseconds(1));
+  next_turn_ = next;
+  return next;
 }
 
 Engine::LiveRound* Engine::FindLive(int64_t round) {
@@ -190,7 +193,9 @@ absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
             static_cast<uint64_t>(base.blob_bytes)};
   s.layout_digest = context->layout->id;
   if (key.has_value()) s.sealing_public_key = key->public_key();
-  s.codecs = {static_cast<uint32_t>(CodecId::kF32)};
+  for (const CodecId codec : kRoundCodecs) {
+    s.codecs.push_back(static_cast<uint32_t>(codec));
+  }
   s.elements_per_frame = static_cast<uint32_t>(kF32ElementsPerFrame);
   s.max_update_bytes = static_cast<uint64_t>(options_.max_update_bytes);
   s.weight_max = state.config.maximum_weight;

@@ -10,7 +10,7 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/group_report.h"
 #include "coordinator/engine/lineage.h"
-#include "coordinator/round/round_json.h"
+#include "coordinator/store/round_state.h"
 #include "coordinator/store/tables.h"
 
 namespace consilium {
@@ -23,19 +23,6 @@ struct Overloaded : Ts... {
 template <class... Ts>
 Overloaded(Ts...) -> Overloaded<Ts...>;
 
-absl::Status AppendEvent(WriteTx& tx, const RoundState& state, absl::Time at,
-                         std::string kind, std::string institution,
-                         std::string detail) {
-  RoundEventRow row;
-  row.round = state.id;
-  row.attempt = state.attempt;
-  row.at = at;
-  row.kind = std::move(kind);
-  row.institution = std::move(institution);
-  row.detail = std::move(detail);
-  return AppendRoundEvent(tx, row).status();
-}
-
 absl::StatusOr<int64_t> InstitutionId(ReadTx& tx, std::string_view name) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::optional<InstitutionRow> row,
                              FindInstitution(tx, name));
@@ -44,47 +31,6 @@ absl::StatusOr<int64_t> InstitutionId(ReadTx& tx, std::string_view name) {
         Cat("institution ", Quoted(name), " is not known"));
   }
   return row->id;
-}
-
-// The columns of a round are a projection of its state.
-absl::Status StoreRound(WriteTx& tx, const RoundState& state) {
-  CONSILIUM_ASSIGN_OR_RETURN(RoundRow row, GetRound(tx, state.id));
-  row.attempt = state.attempt;
-  row.state = std::string(RoundPhaseName(state.phase));
-  row.reason = state.reason;
-  row.candidate_version = state.candidate;
-  row.opened_at = state.opened_at;
-  row.deadline = state.deadline;
-  row.closed_at = state.closed_at;
-  row.eval_deadline = state.evaluation_deadline;
-  row.finished_at = state.finished_at;
-  row.state_json = RoundStateToJson(state);
-  return UpdateRound(tx, row);
-}
-
-absl::Status StoreMembers(WriteTx& tx, const RoundState& before,
-                          const RoundState& after) {
-  for (const RoundMember& member : after.members) {
-    const RoundMember* const old = FindMember(before, member.institution);
-    if (old != nullptr && *old == member) continue;
-    CohortMemberRow row;
-    row.round = after.id;
-    row.attempt = after.attempt;
-    CONSILIUM_ASSIGN_OR_RETURN(row.institution_id,
-                               InstitutionId(tx, member.institution));
-    row.state = std::string(MemberStateName(member.state));
-    row.reason = member.reason;
-    row.progress = member.progress;
-    row.progress_text = member.progress_text;
-    row.updated_at = member.updated_at;
-    CONSILIUM_RETURN_IF_ERROR(UpsertCohortMember(tx, row));
-    if (old == nullptr || old->state != member.state) {
-      CONSILIUM_RETURN_IF_ERROR(AppendEvent(
-          tx, after, after.clock, std::string(MemberStateName(member.state)),
-          member.institution, member.reason));
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<ContributionRow>> Committed(
@@ -131,7 +77,7 @@ absl::Status StoreEffect(WriteTx& tx, const RoundState& state,
                 tx, row->id, ContributionState::kQuarantined, e.reason);
           },
           [&](const Alert& e) -> absl::Status {
-            return AppendEvent(tx, state, now, "alert", "", e.reason);
+            return AppendRoundNote(tx, state, now, "alert", "", e.reason);
           },
           [](const auto&) -> absl::Status { return absl::OkStatus(); }},
       effect);
@@ -181,20 +127,15 @@ absl::StatusOr<Transition> Engine::Step(LiveRound& live, EventFn make,
         CONSILIUM_ASSIGN_OR_RETURN(Transition t, Apply(before, event, now));
         CONSILIUM_RETURN_IF_ERROR(also(tx, t));
         if (t.state != before) {
-          CONSILIUM_RETURN_IF_ERROR(StoreRound(tx, t.state));
-          CONSILIUM_RETURN_IF_ERROR(StoreMembers(tx, before, t.state));
+          CONSILIUM_RETURN_IF_ERROR(StoreRoundState(tx, before, t.state));
         }
         for (const RoundEffect& effect : t.effects) {
           CONSILIUM_RETURN_IF_ERROR(StoreEffect(tx, t.state, effect));
         }
-        if (t.state.phase != before.phase) {
-          CONSILIUM_RETURN_IF_ERROR(AppendEvent(
-              tx, t.state, t.state.clock,
-              std::string(RoundPhaseName(t.state.phase)), "", t.state.reason));
-          if (IsTerminal(t.state.phase) ||
-              t.state.phase == RoundPhase::kAggregating) {
-            CONSILIUM_RETURN_IF_ERROR(ExpireUploads(tx, t.state));
-          }
+        if (t.state.phase != before.phase &&
+            (IsTerminal(t.state.phase) ||
+             t.state.phase == RoundPhase::kAggregating)) {
+          CONSILIUM_RETURN_IF_ERROR(ExpireUploads(tx, t.state));
         }
         out = std::move(t);
         return absl::OkStatus();

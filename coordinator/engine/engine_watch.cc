@@ -13,6 +13,25 @@
 
 namespace consilium {
 
+void Engine::SetLimits(const EngineOptions& fresh) {
+  options_.max_update_bytes = fresh.max_update_bytes;
+  options_.max_spool_bytes = fresh.max_spool_bytes;
+  options_.max_uploads = fresh.max_uploads;
+  options_.upload_idle_timeout = fresh.upload_idle_timeout;
+  options_.long_poll = fresh.long_poll;
+  options_.progress_period = fresh.progress_period;
+  options_.connected_for = fresh.connected_for;
+  options_.token_lifetime = fresh.token_lifetime;
+  options_.failure_pause = fresh.failure_pause;
+  hub_.SetOptions({options_.max_uploads, options_.max_spool_bytes,
+                   options_.upload_idle_timeout});
+}
+
+absl::Duration Engine::Overdue() {
+  return std::max(deps_.clock->Monotonic() - next_turn_.get(),
+                  absl::ZeroDuration());
+}
+
 uint64_t Engine::Subscribe(std::function<void(int64_t)> callback) {
   MutexLock lock(&watch_mu_);
   const uint64_t id = next_watch_++;

@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -33,6 +34,21 @@ struct PeerState {
   std::atomic<bool> suspended{false};
   std::atomic<int64_t> streams{0};       // open streams and long polls
   std::atomic<int64_t> last_seen_ns{0};  // monotonic; 0: not in this process
+
+  // What it says it runs, as of its last greeting; empty: none yet.
+  std::string software() const {
+    MutexLock lock(&mu_);
+    return software_;
+  }
+  // Returns whether it is another one than before.
+  bool SetSoftware(std::string software) {
+    MutexLock lock(&mu_);
+    return std::exchange(software_, software) != software;
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::string software_ ABSL_GUARDED_BY(mu_);
 };
 
 // An admitted caller. Hold it for the length of the call.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "consilium/aggregation/contribution_check.h"
+#include "consilium/aggregation/frame.h"
 #include "consilium/aggregation/layout.h"
 #include "consilium/aggregation/weights.h"
 #include "consilium/secure/seal.h"
@@ -17,6 +18,9 @@
 #include "consilium/secure/x25519.h"
 
 namespace consilium {
+
+// What rounds accept, preferred first.
+inline constexpr CodecId kRoundCodecs[] = {CodecId::kF32};
 
 // The layout with its identity. Immutable, shared.
 struct FederationLayout {

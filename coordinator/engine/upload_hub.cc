@@ -205,7 +205,7 @@ absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
                                   Cat(sessions_.size(),
                                       " uploads are under way, the limit is "
                                       "limits.max_uploads ",
-                                      options_.max_uploads),
+                                      options_.max_uploads.get()),
                                   absl::Seconds(5)});
     }
   }
@@ -523,7 +523,7 @@ absl::Duration UploadHub::ExpireIdle(absl::Duration now) {
   for (const auto& session : idle) {
     session->Break(absl::DeadlineExceededError(
         Cat("no chunk came for limits.upload_idle_timeout ",
-            FormatDuration(options_.idle_timeout),
+            FormatDuration(options_.idle_timeout.get()),
             "; call BeginUpload to resume")));
   }
   return next;

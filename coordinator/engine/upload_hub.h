@@ -17,6 +17,7 @@
 #include "consilium/base/clock.h"
 #include "consilium/base/mutex.h"
 #include "consilium/secure/signing.h"
+#include "coordinator/engine/live.h"
 #include "coordinator/engine/manifest.h"
 #include "coordinator/engine/peer_registry.h"
 #include "coordinator/engine/refusal.h"
@@ -77,9 +78,9 @@ class UploadHost {
 class UploadHub {
  public:
   struct Options {
-    int64_t max_uploads = 256;    // at a time; limits.max_uploads
-    int64_t max_spool_bytes = 0;  // storage.max_spool_bytes; 0: the disk
-    absl::Duration idle_timeout = absl::Minutes(2);
+    Live<int64_t> max_uploads = 256;    // at a time; limits.max_uploads
+    Live<int64_t> max_spool_bytes = 0;  // storage.max_spool_bytes; 0: the disk
+    Live<absl::Duration> idle_timeout = absl::Minutes(2);
   };
   UploadHub(Store* store, UploadHost* host, CoordinatorListener* listener,
             Clock* clock, Options options)
@@ -88,6 +89,9 @@ class UploadHub {
         listener_(listener),
         clock_(clock),
         options_(options) {}
+
+  // For uploads from now on; those under way go on.
+  void SetOptions(const Options& options) { options_ = options; }
 
   absl::StatusOr<BeginOutcome> BeginUpload(const Caller& caller,
                                            const UploadManifest& manifest);
@@ -156,7 +160,7 @@ class UploadHub {
   UploadHost* const host_;
   CoordinatorListener* const listener_;
   Clock* const clock_;
-  const Options options_;
+  Options options_;
 
   mutable Mutex mu_;
   std::map<std::string, std::shared_ptr<UploadSession>, std::less<>> sessions_

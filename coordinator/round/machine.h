@@ -44,6 +44,7 @@ class Machine {
   absl::Status On(const Declined& event);
   absl::Status On(const MemberFailed& event);
   absl::Status On(const MemberRemoved& event);
+  absl::Status On(const MemberRestored& event);
   absl::Status On(const Tick& event);
   absl::Status On(const Extend& event);
   absl::Status On(const CloseNow& event);

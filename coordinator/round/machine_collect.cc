@@ -250,7 +250,13 @@ absl::Status Machine::On(const MemberRemoved& event) {
       Cat(revoked ? "revoked" : "suspended", event.reason.empty() ? "" : ": ",
           CleanText(event.reason, kMaxReasonBytes));
   if (m->state == MemberState::kRemoved || (!revoked && m->suspended)) {
-    AnswerUnchanged();
+    if (!revoked || !m->suspended) {
+      AnswerUnchanged();
+    } else {
+      m->suspended = false;  // revoked for good
+      m->reason = reason;
+      Touch(*m);
+    }
     return absl::OkStatus();
   }
   m->suspended = true;
@@ -266,10 +272,30 @@ absl::Status Machine::On(const MemberRemoved& event) {
   if (committed && s_.phase == RoundPhase::kEvaluating) return absl::OkStatus();
   StopUpload(*m, reason);
   m->state = MemberState::kRemoved;
+  m->suspended = !revoked;
   m->reason = reason;
   if (committed) {
     Emit(QuarantineContribution{m->institution, reason});
     if (s_.phase == RoundPhase::kAggregating) FoldWithout();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Machine::On(const MemberRestored& event) {
+  CONSILIUM_ASSIGN_OR_RETURN(RoundMember * m, Member(event.institution));
+  if (!m->suspended) {
+    AnswerUnchanged();
+    return absl::OkStatus();
+  }
+  m->suspended = false;
+  Touch(*m);
+  const bool waits = s_.phase == RoundPhase::kPlanned ||
+                     s_.phase == RoundPhase::kOpen ||
+                     s_.phase == RoundPhase::kCollecting;
+  const bool takes = s_.phase == RoundPhase::kPlanned || InWindow();
+  if (m->state == MemberState::kRemoved && waits && takes) {
+    m->state = MemberState::kInvited;
+    m->reason.clear();
   }
   return absl::OkStatus();
 }

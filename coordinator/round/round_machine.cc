@@ -41,6 +41,7 @@ constexpr std::array<EventRow, std::variant_size_v<RoundEvent>> kEvents = {{
     {"Declined", {F, H, H, L, L, L}},
     {"MemberFailed", {F, H, H, L, L, L}},
     {"MemberRemoved", {H, H, H, H, H, S}},
+    {"MemberRestored", {H, H, H, H, H, S}},
     {"Tick", {S, H, H, H, H, S}},
     {"Extend", {F, H, H, F, H, F}},
     {"CloseNow", {F, H, H, F, H, F}},

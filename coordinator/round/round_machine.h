@@ -40,6 +40,7 @@
 //   ContributionReleased    F       F    ok    F      F      F
 //   Declined, MemberFailed  F       ok   ok    late   late   late
 //   MemberRemoved           ok      ok   ok    ok(1)  ok     same
+//   MemberRestored          ok      ok   ok    ok(6)  ok(6)  same
 //   Tick                    same    ok   ok    ok     ok     same
 //   Extend                  F       ok   ok    F      ok(4)  F
 //   CloseNow                F       ok   ok    F      ok(4)  F
@@ -55,7 +56,8 @@
 //   (1) the fold begins again without it, or the round fails for want of its
 //       quorum. (2) a candidate is rejected, a version promoted early is
 //       tainted. (3) the version, where there is one, is tainted; the phase
-//       stays. (4) acts on the evaluation. (5) F once promoted early.
+//       stays. (4) acts on the evaluation. (5) F once promoted early. (6) what
+//       it missed stays missed.
 //   An event named `same` for a member means that repeating it is harmless.
 //
 // Errors of Apply():
@@ -130,6 +132,10 @@ struct MemberRemoved {
   Removal removal = Removal::kSuspended;
   std::string reason;
 };
+// The suspension is over. While the window is open it is invited again.
+struct MemberRestored {
+  std::string institution;
+};
 struct Tick {};
 struct Extend {
   absl::Time deadline;  // must lie after now
@@ -181,9 +187,9 @@ using RoundEvent =
     std::variant<Start, ProgressReported, UploadBegan, UploadLost,
                  ContributionCommitted, ContributionQuarantined,
                  ContributionReleased, Declined, MemberFailed, MemberRemoved,
-                 Tick, Extend, CloseNow, Cancel, FoldFinished, FoldFailed,
-                 PublishFailed, EvaluationReported, EvaluationDeclined,
-                 BaseAbandoned, Restarted>;
+                 MemberRestored, Tick, Extend, CloseNow, Cancel, FoldFinished,
+                 FoldFailed, PublishFailed, EvaluationReported,
+                 EvaluationDeclined, BaseAbandoned, Restarted>;
 std::string_view RoundEventName(const RoundEvent& event);  // "UploadBegan"
 
 // --- Effects ---------------------------------------------------------------

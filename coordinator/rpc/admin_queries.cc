@@ -140,6 +140,7 @@ absl::Status AdminQueries::Federation(v1::FederationInfo* out) {
     CONSILIUM_ASSIGN_OR_RETURN(const Settings policy, engine_->Policy());
     out->mutable_policy()->insert(policy.begin(), policy.end());
     out->set_signing_public_key(engine_->signing_key().verify_key().ToString());
+    out->set_sealing(engine_->options().sealing);
   }
   return absl::OkStatus();
 }
@@ -157,6 +158,7 @@ absl::Status AdminQueries::FillInstitution(ReadTx& tx,
   if (engine_ != nullptr) {
     if (const auto peer = engine_->peers().Find(row.name); peer != nullptr) {
       out->set_connected(engine_->Connected(*peer));
+      out->set_software(peer->software());
       if (const auto seen = engine_->LastSeen(*peer); seen.has_value()) {
         out->set_last_seen_at(MicrosOf(*seen));
       }

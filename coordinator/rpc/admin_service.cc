@@ -172,6 +172,7 @@ CONSILIUM_READ(PlanRound, PlanRoundRequest, RoundPlan, {
   for (const std::string& name : plan.cohort) response->add_cohort(name);
   for (const std::string& text : plan.left_out) response->add_left_out(text);
   for (const std::string& text : plan.problems) response->add_problems(text);
+  response->set_sealing(deps_.engine->options().sealing);
   response->set_deadline(MicrosOf(deps_.engine->Now() + plan.config.deadline));
   response->set_upload_bytes_each(each);
   response->set_spool_bytes(each * plan.cohort.size());

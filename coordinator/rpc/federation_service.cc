@@ -39,6 +39,10 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
         CONSILIUM_RETURN_IF_ERROR(peer.status());
         CONSILIUM_ASSIGN_OR_RETURN(const uint32_t protocol,
                                    NegotiateProtocol(request->protocol()));
+        CONSILIUM_RETURN_IF_ERROR(deps_.engine->Greeted(
+            *caller.peer, request->software(),
+            {request->codecs().data(),
+             static_cast<size_t>(request->codecs_size())}));
         const EngineOptions& options = deps_.engine->options();
         response->set_protocol(protocol);
         response->set_federation(options.federation);
@@ -52,7 +56,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
         response->set_max_chunk_bytes(kMaxSealedChunkBytes);
         response->set_upload_window_bytes(limits_.upload_window_bytes);
         response->set_long_poll_millis(static_cast<uint64_t>(
-            absl::ToInt64Milliseconds(options.long_poll)));
+            absl::ToInt64Milliseconds(options.long_poll.get())));
         response->set_server_time(MicrosOf(deps_.engine->Now()));
         const absl::Time until = (*peer)->not_after;
         const absl::Duration life = until - (*peer)->not_before;

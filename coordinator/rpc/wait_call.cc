@@ -59,7 +59,8 @@ class WaitCall final : public grpc::ServerUnaryReactor {
     ++caller_.peer->streams;
     Engine& engine = *deps_.engine;
     const uint64_t known = request.known_revision();
-    const int64_t most = absl::ToInt64Milliseconds(engine.options().long_poll);
+    const int64_t most =
+        absl::ToInt64Milliseconds(engine.options().long_poll.get());
     const int64_t wanted = static_cast<int64_t>(std::min<uint64_t>(
         request.max_wait_millis(), static_cast<uint64_t>(most)));
     deps_.executor->Schedule([this, known, wanted] { Wait(known, wanted); });
@@ -127,7 +128,7 @@ void ToProto(const Work& work, const EngineOptions& options,
     task.mutable_parameters()->insert(train->parameters.begin(),
                                       train->parameters.end());
     task.set_progress_period_millis(static_cast<uint64_t>(
-        absl::ToInt64Milliseconds(options.progress_period)));
+        absl::ToInt64Milliseconds(options.progress_period.get())));
   } else if (const auto* evaluate = std::get_if<EvaluateWork>(&work.what)) {
     v1::EvaluateTask& task = *out->mutable_evaluate();
     task.set_round(static_cast<uint64_t>(evaluate->round));

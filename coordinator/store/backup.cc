@@ -10,7 +10,10 @@
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
+#include "coordinator/round/round_json.h"
+#include "coordinator/round/round_machine.h"
 #include "coordinator/store/maintenance.h"
+#include "coordinator/store/round_state.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/table_util.h"
@@ -30,6 +33,11 @@ constexpr size_t kCopyBytes = size_t{1} << 20;
 struct Entry {
   std::string what;  // database or blob
   BlobRef ref;
+};
+
+struct Manifest {
+  std::string created;         // the time, as written
+  std::vector<Entry> entries;  // the database first
 };
 
 std::string BlobPath(const std::string& dir, const Sha256Digest& digest) {
@@ -98,8 +106,7 @@ std::string FormatManifest(const std::vector<Entry>& entries, absl::Time now) {
   return out;
 }
 
-absl::StatusOr<std::vector<Entry>> ReadManifest(FileSystem* fs,
-                                                const std::string& dir) {
+absl::StatusOr<Manifest> ReadManifest(FileSystem* fs, const std::string& dir) {
   const std::string path = JoinPath(dir, kManifest);
   absl::StatusOr<std::string> text = ReadWholeFile(fs, path, kMaxManifestBytes);
   if (absl::IsNotFound(text.status())) {
@@ -115,7 +122,16 @@ absl::StatusOr<std::vector<Entry>> ReadManifest(FileSystem* fs,
   if (lines.size() < 4 || lines[lines.size() - 2] != kLastLine) {
     return damaged("it is cut off");
   }
-  std::vector<Entry> entries;
+  constexpr std::string_view kCreated = "created ";
+  absl::Time when;
+  if (!lines[1].starts_with(kCreated) ||
+      !absl::ParseTime(absl::RFC3339_full, lines[1].substr(kCreated.size()),
+                       &when, nullptr)) {
+    return damaged("it does not say when it was made");
+  }
+  Manifest manifest;
+  manifest.created = FormatTime(when);
+  std::vector<Entry>& entries = manifest.entries;
   for (size_t i = 2; i + 2 < lines.size(); ++i) {
     const std::vector<std::string> words = absl::StrSplit(lines[i], ' ');
     Entry entry;
@@ -130,7 +146,7 @@ absl::StatusOr<std::vector<Entry>> ReadManifest(FileSystem* fs,
   if (entries.empty() || entries.front().what != "database") {
     return damaged("it names no database");
   }
-  return entries;
+  return manifest;
 }
 
 absl::StatusOr<bool> IsEmptyDir(FileSystem* fs, const std::string& dir) {
@@ -140,16 +156,36 @@ absl::StatusOr<bool> IsEmptyDir(FileSystem* fs, const std::string& dir) {
   return names.empty();
 }
 
-// Rounds that cannot go on without spools and keys, in the restored copy.
+// Ends a round as an operator's cancel would: what asks about it later, and
+// its members, hear the same everywhere.
+absl::Status CancelRound(WriteTx& tx, const RoundRow& round,
+                         const std::string& reason, absl::Time now) {
+  const auto state = RoundStateFromJson(round.state_json);
+  if (!state.ok()) {
+    return absl::DataLossError(Cat("backup: the state of round ", round.id,
+                                   ": ", StdView(state.status().message())));
+  }
+  // At its own time: what fell due since then did not happen.
+  CONSILIUM_ASSIGN_OR_RETURN(Transition cancelled,
+                             Apply(*state, Cancel{reason}, state->clock));
+  cancelled.state.clock = absl::FromUnixMicros(absl::ToUnixMicros(now));
+  cancelled.state.finished_at = cancelled.state.clock;
+  return StoreRoundState(tx, *state, cancelled.state);
+}
+
+// Ends the rounds that cannot go on without spools and keys. One that is under
+// evaluation has its candidate in the backup and goes on.
 absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
-                            absl::Time now, RestoreReport& report) {
+                            const std::string& created, absl::Time now,
+                            RestoreReport& report) {
   Connection& db = tx.connection();
-  constexpr std::string_view kReason =
-      "restored from a backup, which holds no uploads";
+  const std::string reason =
+      Cat("restored from a backup of ", created,
+          ", which holds no contributions to rounds under way");
   CONSILIUM_RETURN_IF_ERROR(
       db.Run("UPDATE contribution SET state = 'expired', reason = ? "
              "WHERE state IN ('uploading', 'committed')",
-             kReason));
+             reason));
   report.contributions_expired = db.changes();
   CONSILIUM_RETURN_IF_ERROR(
       db.Run("UPDATE contribution SET spool_path = NULL "
@@ -159,18 +195,9 @@ absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
              "WHERE round_key_state = 'live'"));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<RoundRow> open,
                              ListOpenRounds(tx));
-  for (RoundRow round : open) {
-    round.state = "cancelled";
-    round.reason = kReason;
-    round.finished_at = now;
-    CONSILIUM_RETURN_IF_ERROR(UpdateRound(tx, round));
-    RoundEventRow event;
-    event.round = round.id;
-    event.attempt = round.attempt;
-    event.at = now;
-    event.kind = "cancelled";
-    event.detail = kReason;
-    CONSILIUM_RETURN_IF_ERROR(AppendRoundEvent(tx, event).status());
+  for (const RoundRow& round : open) {
+    if (round.state == RoundPhaseName(RoundPhase::kEvaluating)) continue;
+    CONSILIUM_RETURN_IF_ERROR(CancelRound(tx, round, reason, now));
     ++report.rounds_cancelled;
   }
   AuditEntry entry;
@@ -253,8 +280,8 @@ absl::Status CopyBackup(FileSystem* fs, const RestoreOptions& options,
 }
 
 absl::Status SettleCopy(FileSystem* fs, const RestoreOptions& options,
-                        const std::string& dir, absl::Time now,
-                        RestoreReport& report) {
+                        const std::string& created, const std::string& dir,
+                        absl::Time now, RestoreReport& report) {
   StoreOptions copy;
   copy.fs = fs;
   copy.data_dir = dir;
@@ -264,7 +291,7 @@ absl::Status SettleCopy(FileSystem* fs, const RestoreOptions& options,
                              Store::Open(std::move(copy)));
   CONSILIUM_RETURN_IF_ERROR(
       store->history().Write([&](WriteTx& tx) -> absl::Status {
-        return SettleRestored(tx, options, now, report);
+        return SettleRestored(tx, options, created, now, report);
       }));
   return store->Close();
 }
@@ -274,7 +301,7 @@ absl::Status SettleCopy(FileSystem* fs, const RestoreOptions& options,
 absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
                                            absl::Time now) {
   FileSystem* fs = options.fs != nullptr ? options.fs : PosixFileSystem();
-  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<Entry> entries,
+  CONSILIUM_ASSIGN_OR_RETURN(const Manifest manifest,
                              ReadManifest(fs, options.backup_dir));
   CONSILIUM_ASSIGN_OR_RETURN(const bool empty,
                              IsEmptyDir(fs, options.data_dir));
@@ -299,8 +326,10 @@ absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
   CONSILIUM_RETURN_IF_ERROR(fs->RemoveTree(building));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(building));
   RestoreReport report;
-  CONSILIUM_RETURN_IF_ERROR(CopyBackup(fs, options, entries, building, report));
-  CONSILIUM_RETURN_IF_ERROR(SettleCopy(fs, options, building, now, report));
+  CONSILIUM_RETURN_IF_ERROR(
+      CopyBackup(fs, options, manifest.entries, building, report));
+  CONSILIUM_RETURN_IF_ERROR(
+      SettleCopy(fs, options, manifest.created, building, now, report));
   if (!empty) {
     CONSILIUM_RETURN_IF_ERROR(RenameDurably(fs, options.data_dir, kept));
   } else if (fs->Exists(options.data_dir)) {

@@ -6,7 +6,7 @@ namespace {
 constexpr std::string_view kColumns =
     "id, round, attempt, institution_id, state, reason, manifest, "
     "payload_digest, payload_bytes, spool_path, wrapped_key, sealed, examples, "
-    "norm, stats_json, weights_json, receipt, begun_at, committed_at";
+    "norm, stats_json, receipt, begun_at, committed_at";
 
 ContributionRow ParseContribution(Statement& row) {
   ContributionRow out;
@@ -25,10 +25,9 @@ ContributionRow ParseContribution(Statement& row) {
   out.examples = row.OptInt(12);
   out.norm = row.OptReal(13);
   out.stats_json = row.Text(14);
-  out.weights_json = row.Text(15);
-  out.receipt = row.Blob(16);
-  out.begun_at = row.Time(17);
-  out.committed_at = row.OptTime(18);
+  out.receipt = row.Blob(15);
+  out.begun_at = row.Time(16);
+  out.committed_at = row.OptTime(17);
   return out;
 }
 
@@ -50,14 +49,14 @@ absl::Status InsertContribution(WriteTx& tx, const ContributionRow& row) {
           "INSERT INTO contribution (id, round, attempt, institution_id, "
           "state, reason, manifest, payload_digest, payload_bytes, "
           "spool_path, wrapped_key, sealed, examples, norm, stats_json, "
-          "weights_json, receipt, begun_at, committed_at) VALUES "
-          "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          "receipt, begun_at, committed_at) VALUES "
+          "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
           row.id, row.round, row.attempt, row.institution_id,
           ToString(row.state), TextOrNull{row.reason}, BlobBytes{row.manifest},
           row.payload_digest, row.payload_bytes, TextOrNull{row.spool_path},
           BlobOrNull{row.wrapped_key}, row.sealed, row.examples, row.norm,
-          TextOrNull{row.stats_json}, TextOrNull{row.weights_json},
-          BlobOrNull{row.receipt}, row.begun_at, row.committed_at),
+          TextOrNull{row.stats_json}, BlobOrNull{row.receipt}, row.begun_at,
+          row.committed_at),
       row);
 }
 
@@ -67,14 +66,13 @@ absl::Status UpdateContribution(WriteTx& tx, const ContributionRow& row) {
           "UPDATE contribution SET state = ?2, reason = ?3, manifest = ?4, "
           "payload_digest = ?5, payload_bytes = ?6, spool_path = ?7, "
           "wrapped_key = ?8, sealed = ?9, examples = ?10, norm = ?11, "
-          "stats_json = ?12, weights_json = ?13, receipt = ?14, "
-          "begun_at = ?15, committed_at = ?16 WHERE id = ?1",
+          "stats_json = ?12, receipt = ?13, begun_at = ?14, "
+          "committed_at = ?15 WHERE id = ?1",
           row.id, ToString(row.state), TextOrNull{row.reason},
           BlobBytes{row.manifest}, row.payload_digest, row.payload_bytes,
           TextOrNull{row.spool_path}, BlobOrNull{row.wrapped_key}, row.sealed,
           row.examples, row.norm, TextOrNull{row.stats_json},
-          TextOrNull{row.weights_json}, BlobOrNull{row.receipt}, row.begun_at,
-          row.committed_at),
+          BlobOrNull{row.receipt}, row.begun_at, row.committed_at),
       row));
   return MustHaveChanged(tx, Cat("contribution ", Quoted(row.id)));
 }

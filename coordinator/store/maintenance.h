@@ -79,10 +79,10 @@ struct RestoreReport {
 
 // Rebuilds a data directory from a backup; verifies every digest before the
 // first row is changed. Open rounds that need spools are cancelled with the
-// reason, round keys count as destroyed, and an audit entry says so. With
-// `force` the old directory is kept beside it as <data_dir>.before-restore.
-// Errors: FAILED_PRECONDITION data_dir not empty and not forced, or in use;
-// DATA_LOSS the backup is incomplete or damaged.
+// reason, which names the backup's time; round keys count as destroyed, and an
+// audit entry says so. With `force` the old directory is kept beside it as
+// <data_dir>.before-restore. Errors: FAILED_PRECONDITION data_dir not empty and
+// not forced, or in use; DATA_LOSS the backup is incomplete or damaged.
 absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
                                            absl::Time now);
 

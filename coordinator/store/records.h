@@ -187,9 +187,8 @@ struct ContributionRow {
   bool sealed = true;
   std::optional<int64_t> examples;
   std::optional<double> norm;
-  std::string stats_json;    // empty: NULL
-  std::string weights_json;  // empty: NULL
-  std::string receipt;       // signed receipt; empty until committed
+  std::string stats_json;  // empty: NULL
+  std::string receipt;     // signed receipt; empty until committed
   absl::Time begun_at;
   std::optional<absl::Time> committed_at;
 

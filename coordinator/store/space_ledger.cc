@@ -87,6 +87,11 @@ int64_t SpaceLedger::reserved_bytes() const {
   return reserved_;
 }
 
+int64_t SpaceLedger::min_free_bytes() const {
+  MutexLock lock(&mu_);
+  return min_free_;
+}
+
 void SpaceLedger::SetMinFreeBytes(int64_t bytes) {
   MutexLock lock(&mu_);
   min_free_ = bytes;

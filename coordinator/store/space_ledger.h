@@ -52,6 +52,7 @@ class SpaceLedger {
                                            std::string_view what);
 
   int64_t reserved_bytes() const;
+  int64_t min_free_bytes() const;
   void SetMinFreeBytes(int64_t bytes);
 
  private:

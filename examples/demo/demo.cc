@@ -18,6 +18,7 @@
 #include "consilium/base/strings.h"
 #include "examples/data/breast_cancer.h"
 #include "examples/demo/compare.h"
+#include "examples/demo/demo_data.h"
 #include "examples/local/local_federation.h"
 #include "nlohmann/json.hpp"
 
@@ -33,23 +34,6 @@ struct SeedResult {
   double pooled = 0;
   int promoted = 0;
 };
-
-std::string CsvOf(const TableSlice& slice) {
-  std::string text;
-  for (const std::string& name : slice.column_names) CatInto(text, name, ",");
-  text += "label\n";
-  const size_t columns = static_cast<size_t>(slice.columns());
-  for (size_t row = 0; row < slice.labels.size(); ++row) {
-    for (size_t c = 0; c < columns; ++c) {
-      char number[32];
-      std::snprintf(number, sizeof number, "%.9g,",
-                    static_cast<double>(slice.features[row * columns + c]));
-      text += number;
-    }
-    CatInto(text, slice.labels[row], "\n");
-  }
-  return text;
-}
 
 double MetricOf(const v1::RoundInfo& round, std::string_view name) {
   for (const v1::NamedValue& metric : round.metrics()) {

@@ -1,12 +1,14 @@
 // consilium-demo: three hospitals, one coordinator, eight rounds, five seeds.
 
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
 #include "CLI/CLI.hpp"
 #include "consilium/secure/tls13.h"
 #include "examples/demo/demo.h"
+#include "examples/demo/demo_data.h"
 
 int main(int argc, char** argv) {
   consilium::DemoOptions options;
@@ -21,7 +23,20 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 100));
   app.add_option("--json", options.json, "also write the result to this file");
   app.add_flag("--fresh", options.fresh, "delete an earlier demo in --dir");
+  std::string data;
+  uint64_t seed = 1;
+  app.add_option("--write-data", data,
+                 "only write version 0, its layout and each hospital's files "
+                 "to this directory, for a federation set up by hand");
+  app.add_option("--seed", seed, "of --write-data");
   CLI11_PARSE(app, argc, argv);
+  if (!data.empty()) {
+    const absl::Status written = consilium::WriteDemoData(data, seed);
+    if (written.ok()) return 0;
+    std::fprintf(stderr, "consilium-demo: %s\n",
+                 std::string(written.message()).c_str());
+    return 1;
+  }
   std::signal(SIGPIPE, SIG_IGN);
   if (const absl::Status tls = consilium::ConfigureTls13Only(); !tls.ok()) {
     std::fprintf(stderr, "consilium-demo: %s\n", tls.ToString().c_str());

@@ -78,8 +78,6 @@ function(_consilium_dependencies foreign out)
       list(APPEND packages CUDAToolkit)
     elseif(link MATCHES "^nlohmann_json::")
       list(APPEND packages nlohmann_json)
-    elseif(link MATCHES "^zstd::")
-      list(APPEND packages zstd)
     elseif(link MATCHES "^-|^(dl|m|rt|pthread)$|^/")
       # A linker's argument needs no package.
     else()
@@ -148,8 +146,8 @@ install(FILES ${CMAKE_BINARY_DIR}/ConsiliumConfig.cmake
   ${CMAKE_BINARY_DIR}/ConsiliumConfigVersion.cmake
   DESTINATION ${_consilium_package_dir} COMPONENT sdk)
 
-# The programs that a host runs; tests and benchmarks stay in the build tree.
-# One that links LibTorch finds it in lib/consilium, where the component `torch`
+# The programs that a host runs, and the demo as a component of its own; tests
+# and benchmarks stay in the build tree. One that links LibTorch finds it in lib/consilium, where the component `torch`
 # puts it, and otherwise where it was built.
 set(_consilium_private_dir ${CMAKE_INSTALL_LIBDIR}/consilium)
 foreach(target IN LISTS _consilium_all)
@@ -159,9 +157,13 @@ foreach(target IN LISTS _consilium_all)
     set(output ${target})
   endif()
   if(type STREQUAL "EXECUTABLE" AND
-      output MATCHES "^consilium(-coordinator|-client)?$")
+      output MATCHES "^consilium(-coordinator|-client|-demo)?$")
+    set(component programs)
+    if(output STREQUAL "consilium-demo")
+      set(component demo)
+    endif()
     install(TARGETS ${target} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
-      COMPONENT programs)
+      COMPONENT ${component})
     set_target_properties(${target} PROPERTIES INSTALL_RPATH
       "$ORIGIN/../${_consilium_private_dir}/torch/lib")
   endif()

@@ -44,7 +44,8 @@ TEST_F(CliOfflineTest, NeverBesideARunningCoordinator) {
 TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
   // Without what only a running coordinator knows.
   const auto strip = [](json document) {
-    for (const char* key : {"connected", "last_seen_at", "waiting_for"}) {
+    for (const char* key :
+         {"connected", "last_seen_at", "waiting_for", "software"}) {
       if (document.contains(key)) document.erase(key);
     }
     for (const char* list : {"institutions", "members", "rounds"}) {
@@ -52,6 +53,7 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
       for (json& item : document[list]) {
         item.erase("connected");
         item.erase("last_seen_at");
+        item.erase("software");
       }
     }
     return document;
@@ -123,6 +125,7 @@ TEST_F(CliOfflineTest, ExportBackupAndRestore) {
   const std::string live = JoinPath(f_->dir(), "live.safetensors");
   const std::string offline = JoinPath(f_->dir(), "offline.safetensors");
   ASSERT_EQ(cli_.Run({"version", "export", "1", "--output", live}), 0);
+  const client::TrainTask trained = WaitForTask(f_["bank-b"]);
   f_->Stop();
   ASSERT_EQ(cli_.RunOffline({"version", "export", "1", "--output", offline}), 0)
       << cli_.err();
@@ -145,6 +148,10 @@ TEST_F(CliOfflineTest, ExportBackupAndRestore) {
   // It serves again, and goes on with new rounds.
   f_->StartAgain();
   EXPECT_EQ(RoundOf(*f_, 2).phase(), "cancelled");
+  // Who trained for it hears why.
+  EXPECT_THAT(ExpectRefusal(SubmitConstant(f_["bank-b"], trained, 1, 100),
+                            client::RefusalCode::kLate),
+              HasSubstr("restored from a backup of "));
   EXPECT_EQ(f_->engine().current_version()->number, 1);
   const uint64_t id = f_->StartRound();
   EXPECT_EQ(id, 3u);

@@ -302,7 +302,7 @@ TEST_F(EnrolmentFaultsTest, SuspensionStopsNewWorkAndEndsWithResume) {
   const Delta sent{"sending", 3, 30};
   RawClient idle(federation_, "idle");
   RawClient sending(federation_, "sending");
-  const RawUpload never = idle.Make(idle.Task(), {"idle", 4, 40});
+  const RawUpload later = idle.Make(idle.Task(), {"idle", 4, 40});
   const RawUpload upload = sending.Make(sending.Task(), sent);
   sending.ExpectBegins(upload);
   for (const char* name : {"idle", "sending"}) {
@@ -313,19 +313,18 @@ TEST_F(EnrolmentFaultsTest, SuspensionStopsNewWorkAndEndsWithResume) {
   ASSERT_OK(work.status());
   EXPECT_THAT(work->idle().reason(),
               HasSubstr("suspended; the operator can resume it"));
-  ExpectRefused(idle.Begin(never.manifest),
+  ExpectRefused(idle.Begin(later.manifest),
                 Refuses(v1::Refusal::SUSPENDED,
                         {"idle is suspended", "the operator can resume it"}));
   // What was begun may end.
   sending.SendAll(upload);
 
   ASSERT_OK(federation_.SetState("idle", Change::RESUME, ""));
-  ExpectRefused(idle.Begin(never.manifest),
-                Refuses(v1::Refusal::ROUND_NOT_OPEN,
-                        {"idle is out of round 1", "suspended: under review"}));
+  idle.ExpectBegins(later);
+  idle.SendAll(later);
   SubmitTask(federation_, *federation_.Connect("bank-a"), a);
   SubmitTask(federation_, *federation_.Connect("bank-b"), b);
-  ExpectExactMean(federation_, round, {a, b, sent});
+  ExpectExactMean(federation_, round, {a, b, {"idle", 4, 40}, sent});
 
   // The next round has the one that was resumed and not the other.
   const uint64_t next = federation_.StartRound();

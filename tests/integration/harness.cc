@@ -79,9 +79,7 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
            "init");
   fingerprint_ = made.root_fingerprint;
   config_ = Must(LoadConfig(made.config_path), "config");
-  LogOptions log;
-  log.level = LogLevel::kWarn;
-  logger_ = Must(Logger::Create(log), "log");
+  logger_ = Must(Logger::Create(options_.log), "log");
   StartServer();
   if (!options_.policy.empty()) {
     v1::SetFederationRequest request;
@@ -91,7 +89,7 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
     grpc::ClientContext context;
     Must(admin_->SetFederation(&context, request, &response), "policy");
   }
-  Import();
+  if (options_.import_version0) Import();
 }
 
 TestFederation::~TestFederation() { Stop(); }

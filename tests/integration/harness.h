@@ -36,8 +36,10 @@ class TestFederation {
     std::map<std::string, std::string> policy = {
         {"quorum", "2"}, {"evaluation.enabled", "false"}};
     Layout layout = TestLayout();
+    bool import_version0 = true;
     // Edits the configuration before `init` writes it.
     std::function<void(CoordinatorConfig&)> configure;
+    LogOptions log = {LogLevel::kWarn, LogFormat::kText, ""};
     // The coordinator's.
     Clock* clock = SystemClock();
     FileSystem* coordinator_fs = PosixFileSystem();

@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "consilium/base/bytes.h"
 #include "consilium/secure/ca.h"
@@ -16,11 +18,13 @@
 #include "proto/wire/status.h"
 #include "tests/integration/rounds.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
 
 namespace consilium {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Of the certificate that the server shows to a new connection.
 std::string ServerSerial(TestFederation& federation) {
@@ -106,6 +110,80 @@ TEST(ReloadTest, ABadFileLeavesTheOldCertificateInUse) {
                             AsBytes("no certificate"), 0600));
   EXPECT_FALSE(f->server().Reload().ok());
   EXPECT_EQ(ServerSerial(*f), before);
+}
+
+// A coordinator whose log is read by the test.
+class ConfigReloadTest : public testing::Test {
+ protected:
+  ConfigReloadTest() {
+    TestFederation::Options options;
+    options.log.file = LogPath();
+    options.log.level = LogLevel::kInfo;
+    federation_ = std::make_unique<TestFederation>(std::move(options));
+  }
+  std::string LogPath() const { return JoinPath(dir_.path(), "log"); }
+  std::string Log() const {
+    const auto text = ReadWholeFile(PosixFileSystem(), LogPath(), 1 << 20);
+    EXPECT_THAT(text, IsOk());
+    return text.ok() ? *text : "";
+  }
+  // As SIGHUP finds it.
+  absl::Status ReloadWith(const std::string& text) {
+    const std::string path =
+        JoinPath(federation_->dir(), "coordinator/consilium.toml");
+    EXPECT_OK(WriteFileAtomic(PosixFileSystem(), path, AsBytes(text), 0600));
+    return federation_->server().Reload(LoadConfig(path));
+  }
+  absl::Status ReloadWith(const CoordinatorConfig& config) {
+    return ReloadWith(DefaultConfigText(config));
+  }
+
+  TempDir dir_;
+  std::unique_ptr<TestFederation> federation_;
+};
+
+TEST_F(ConfigReloadTest, WhatCanChangeLiveDoesAndTheRestIsNamed) {
+  // As the server was started; the harness knows the ports by now.
+  CoordinatorConfig config = federation_->config();
+  config.listen.address = "127.0.0.1:0";
+  config.listen.enrollment_address = "127.0.0.1:0";
+  config.listen.metrics_address = "127.0.0.1:0";
+  ASSERT_OK(ReloadWith(config));
+  EXPECT_THAT(Log(), Not(HasSubstr("reload: ")));
+
+  const EngineOptions& running = federation_->engine().options();
+  config.log.level = LogLevel::kWarn;
+  config.limits.max_uploads = 7;
+  config.limits.long_poll_timeout = absl::Seconds(3);
+  config.storage.min_free_bytes = 4096;
+  config.workers.fold_threads = 5;
+  config.limits.max_metrics = 9;
+  ASSERT_OK(ReloadWith(config));
+  EXPECT_EQ(running.max_uploads, 7);
+  EXPECT_EQ(running.long_poll.get(), absl::Seconds(3));
+  EXPECT_EQ(federation_->engine().store().space().min_free_bytes(), 4096);
+  EXPECT_EQ(running.fold_threads, CoordinatorConfig().workers.fold_threads);
+  EXPECT_THAT(Log(), HasSubstr("changed, and in use after a restart: "
+                               "limits.max_metrics, workers.fold_threads"));
+
+  // The level was taken first: what is taken is no warning, and is not said.
+  EXPECT_THAT(Log(), Not(HasSubstr("changed and in use")));
+  config.log.level = LogLevel::kInfo;
+  config.limits.max_uploads = 8;
+  ASSERT_OK(ReloadWith(config));
+  EXPECT_THAT(Log(), HasSubstr("changed and in use: limits.max_uploads, "
+                               "log.level"));
+}
+
+TEST_F(ConfigReloadTest, ABrokenFileKeepsTheRunningConfiguration) {
+  const int64_t uploads = federation_->engine().options().max_uploads;
+  EXPECT_THAT(ReloadWith("[limits]\nmax_uploads = \"many\"\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(federation_->engine().options().max_uploads, uploads);
+  EXPECT_THAT(Log(), HasSubstr("the configuration stays as it was: "));
+  EXPECT_THAT(Log(), HasSubstr("limits.max_uploads"));
+  federation_->Enroll("bank-a");
+  EXPECT_EQ(federation_->Connect("bank-a")->info().federation, "cards");
 }
 
 TEST(RenewalTest, AnInstitutionGetsANewKeyAndGoesOn) {

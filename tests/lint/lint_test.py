@@ -6,6 +6,7 @@ import unittest
 
 import doc_check
 import include_layers
+import package_check
 import source_rules
 
 TABLE = "\n".join("\t".join(row) for row in (
@@ -41,6 +42,29 @@ def problems_of(changes):
             with open(full, "w", encoding="utf-8") as f:
                 f.write(text)
         return include_layers.check_tree(root, TABLE.format(root=root))
+
+
+class PackageCheckTest(unittest.TestCase):
+
+    def problems(self, packages):
+        with tempfile.TemporaryDirectory() as root:
+            for path, text in (("scripts/packages.txt", packages),
+                               ("secure/a.cc", "#include <openssl/evp.h>\n")):
+                os.makedirs(os.path.join(root, os.path.dirname(path)))
+                with open(os.path.join(root, path), "w",
+                          encoding="utf-8") as f:
+                    f.write(text)
+            return package_check.check_tree(root)
+
+    def test_a_used_library_and_a_tool_pass(self):
+        self.assertEqual(self.problems("build libssl-dev\nbuild cmake\n"), [])
+
+    def test_a_library_that_nobody_includes_is_found(self):
+        for name, why in (("libhwy-dev", "no source includes"),
+                          ("libzstd-dev", "does not know")):
+            problems = self.problems(f"build {name}\n")
+            self.assertEqual(len(problems), 1, problems)
+            self.assertIn(why, problems[0])
 
 
 class IncludeLayersTest(unittest.TestCase):

@@ -114,7 +114,8 @@ class Client {
   // Hands in a contribution: encodes it into the outbox, uploads it, returns
   // the checked receipt. A round that already has this institution's
   // contribution answers with that receipt. After an error the outbox keeps
-  // the payload: ResumePending() in this or a later process sends it on.
+  // the payload: ResumePending() in this or a later process sends it on. So
+  // does a refusal with SUSPENDED: call it when WaitForWork() has news again.
   // Errors: also
   //   INVALID_ARGUMENT    unknown or repeated tensor, part of a group, wrong
   //                       length, NaN or infinity (names tensor and index),

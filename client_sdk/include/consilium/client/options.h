@@ -65,6 +65,10 @@ struct ClientOptions {
   // new files; removed when the disk is full. 0: none are kept.
   int64_t spare_bytes = int64_t{4} << 30;
 
+  // The most that a federation's layout may have: bytes of its text, tensors.
+  int64_t max_layout_bytes = int64_t{64} << 20;
+  int64_t max_layout_slots = int64_t{1} << 20;
+
   // Named in the coordinator's log. "": "consilium-client <version>".
   std::string software;
 

@@ -149,6 +149,30 @@ TEST_F(RunLoopTest, ARefusedContributionIsNotTrainedAgain) {
   EXPECT_THAT(lines_, Contains(HasSubstr("QUARANTINED: norm of 1e9")));
 }
 
+TEST_F(RunLoopTest, AnUploadHeldBackBySuspensionIsSentWhenThereIsWorkAgain) {
+  h_.coordinator.OpenRoundOn(1, base_);
+  h_.coordinator.RefuseBegin({RefusalCode::kSuspended, "under review", {}});
+  h_.coordinator.OnCommit([this] { OfferEvaluation(1, 2); });
+  EXPECT_OK(Run(1));
+  EXPECT_THAT(trainer_.trained, ::testing::ElementsAre(1));
+  EXPECT_EQ(h_.coordinator.commits(1), 1);
+  EXPECT_THAT(lines_, Contains(HasSubstr("is held back: under review")));
+  EXPECT_THAT(lines_, Contains(HasSubstr("that was held back is committed")));
+  EXPECT_THAT(h_.coordinator.log(), Not(Contains("Decline")));
+}
+
+TEST_F(RunLoopTest, AnUploadHeldBackForTooLongIsDroppedWithTheReason) {
+  h_.coordinator.OpenRoundOn(1, base_);
+  h_.coordinator.RefuseBegin({RefusalCode::kSuspended, "under review", {}});
+  h_.coordinator.RefuseBegin({RefusalCode::kLate, "round 1 is over", {}});
+  h_.coordinator.OnDecline([this] { h_.coordinator.OpenRoundOn(2, base_); });
+  h_.coordinator.OnCommit([this] { OfferEvaluation(2, 2); });
+  EXPECT_OK(Run(1));
+  EXPECT_THAT(trainer_.trained, ::testing::ElementsAre(1, 2));
+  EXPECT_THAT(lines_, Contains(HasSubstr("dropped, the coordinator refuses it: "
+                                         "LATE: round 1 is over")));
+}
+
 TEST_F(RunLoopTest, ARoundThatDoesNotWaitStopsTheTraining) {
   trainer_.report_progress = true;  // the fake answers: do not go on
   h_.coordinator.OpenRoundOn(1, base_);

@@ -58,17 +58,21 @@ absl::StatusOr<WorkReply> FakeTransport::WaitForWork(
         const auto it = far_->rounds_.find(far_->current_round_);
         if (far_->evaluation_.has_value()) {
           reply.work = *far_->evaluation_;
-        } else if (it != far_->rounds_.end()) {
+        } else if (it != far_->rounds_.end() &&
+                   !it->second.receipt.has_value()) {
           TrainOffer offer = it->second.offer;
-          offer.committed = it->second.receipt;
           if (far_->edit_) far_->edit_(offer);
           reply.work = std::move(offer);
         } else {
-          // As a real one: holds the call while nothing is new.
-          if (known_revision == far_->revision_)
+          // As a real one: holds the call while nothing is new. With a
+          // contribution it answers at once, as one in a hurry.
+          if (known_revision == far_->revision_ && it == far_->rounds_.end()) {
             far_->clock_->Advance(max_wait);
+          }
           Idle idle;
-          idle.reason = "no round is open";
+          idle.reason = it == far_->rounds_.end()
+                            ? "no round is open"
+                            : "the round has this contribution";
           reply.work = std::move(idle);
         }
         return reply;

@@ -98,7 +98,7 @@ TEST(WorkTest, ARoundWithOurContributionIsNoWork) {
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
   const int64_t steps = h.coordinator.steps();
   ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(5), {}));
-  EXPECT_THAT(std::get<Idle>(work).reason, HasSubstr("not closed yet"));
+  EXPECT_THAT(std::get<Idle>(work).reason, HasSubstr("has this contribution"));
   // The fake answers at once each time; the session does not spin.
   EXPECT_LE(h.coordinator.steps() - steps, 100);
   EXPECT_THAT(h.sleeper.slept(), Not(IsEmpty()));

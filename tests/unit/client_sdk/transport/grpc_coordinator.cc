@@ -102,9 +102,6 @@ grpc::Status FakeService::WaitForWork(grpc::ServerContext*,
     for (const auto& [key, value] : train->parameters) {
       (*out->mutable_parameters())[key] = value;
     }
-    if (train->committed.has_value()) {
-      Fill(*train->committed, out->mutable_committed());
-    }
     out->set_progress_period_millis(5000);
   } else if (const auto* offer = std::get_if<EvaluateOffer>(&reply->work)) {
     v1::EvaluateTask* out = response->mutable_evaluate();

@@ -2,6 +2,7 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
@@ -13,7 +14,9 @@ namespace consilium {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 TEST(ConfigTest, AnEmptyFileIsTheDefaults) {
@@ -220,6 +223,34 @@ TEST(ConfigTest, RelativePathsCountFromTheFile) {
   EXPECT_EQ(config.storage.data_dir, "/abs/data");
   EXPECT_EQ(config.storage.storage_key, "/etc/consilium/secrets/storage.key");
   EXPECT_EQ(config.log.file, "");
+}
+
+TEST(ConfigTest, ChangedKeysAreNamedAndSomeAreLive) {
+  const CoordinatorConfig before;
+  CoordinatorConfig after = before;
+  EXPECT_THAT(ChangedKeys(before, after), IsEmpty());
+  after.storage.max_update_bytes = 1;
+  after.storage.max_spool_bytes = 2;
+  after.storage.min_free_bytes = 3;
+  after.failure_pause = absl::Seconds(4);
+  after.limits.max_uploads = 5;
+  after.limits.long_poll_timeout = absl::Seconds(6);
+  after.limits.upload_idle_timeout = absl::Seconds(7);
+  after.limits.progress_period = absl::Seconds(8);
+  after.limits.connected_for = absl::Seconds(9);
+  after.log.level = LogLevel::kError;
+  after.enrollment.token_lifetime = absl::Hours(10);
+  const std::vector<std::string> live = ChangedKeys(before, after);
+  EXPECT_EQ(live.size(), 11u);
+  for (const std::string& key : live) EXPECT_TRUE(IsLiveKey(key)) << key;
+
+  after = before;
+  after.listen.address = "127.0.0.1:1";
+  after.rounds.evaluation.enabled = !before.rounds.evaluation.enabled;
+  const std::vector<std::string> others = ChangedKeys(before, after);
+  EXPECT_THAT(others,
+              ElementsAre("listen.address", "rounds.evaluation.enabled"));
+  for (const std::string& key : others) EXPECT_FALSE(IsLiveKey(key)) << key;
 }
 
 TEST(ConfigTest, LoadsAFileAndSaysWhichOneIsWrong) {

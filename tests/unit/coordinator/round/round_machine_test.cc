@@ -70,6 +70,7 @@ RoundEvent Example(std::string_view name, absl::Time now) {
       {"Declined", Declined{"c", "no data"}},
       {"MemberFailed", MemberFailed{"c", "out of memory"}},
       {"MemberRemoved", MemberRemoved{"c", Removal::kSuspended, "contract"}},
+      {"MemberRestored", MemberRestored{"c"}},
       {"Tick", Tick{}},
       {"Extend", Extend{now + absl::Hours(5)}},
       {"CloseNow", CloseNow{}},
@@ -101,6 +102,7 @@ constexpr Row kTable[] = {
     {"Declined", {"F", "ok", "ok", "late", "late", "late"}},
     {"MemberFailed", {"F", "ok", "ok", "late", "late", "late"}},
     {"MemberRemoved", {"ok", "ok", "ok", "ok", "ok", "same"}},
+    {"MemberRestored", {"same", "same", "same", "same", "same", "same"}},
     {"Tick", {"same", "ok", "ok", "ok", "ok", "same"}},
     {"Extend", {"F", "ok", "ok", "F", "ok", "F"}},
     {"CloseNow", {"F", "none", "ok", "F", "none", "F"}},
@@ -179,7 +181,7 @@ TEST(RoundMachineTest, AStrangerIsNotFoundWhereverAMemberIsNamed) {
            UploadLost{"x", ""}, ContributionCommitted{"x", 1},
            ContributionQuarantined{"x", ""}, ContributionReleased{"x"},
            Declined{"x", ""}, MemberFailed{"x", ""},
-           MemberRemoved{"x", Removal::kRevoked, ""}}) {
+           MemberRemoved{"x", Removal::kRevoked, ""}, MemberRestored{"x"}}) {
     EXPECT_THAT(h.Send(event),
                 StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"x\"")))
         << RoundEventName(event);

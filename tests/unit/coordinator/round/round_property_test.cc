@@ -90,6 +90,7 @@ class RandomRound {
         return MemberRemoved{
             who, Chance(50) ? Removal::kRevoked : Removal::kSuspended, "x"};
       case 17:
+        return MemberRestored{who};
       case 18:
         return Tick{};
       case 19:

@@ -334,6 +334,33 @@ TEST(RoundScenario, SuspensionLetsStartedWorkFinish) {
   EXPECT_EQ(h.member("a").state, MemberState::kRemoved);
 }
 
+TEST(RoundScenario, AfterASuspensionTheRoundTakesWhatItStillCan) {
+  RoundHarness h = Opened();
+  h.Do(MemberRemoved{"a", Removal::kSuspended, "audit"});
+  h.Do(MemberRestored{"a"});
+  EXPECT_FALSE(h.member("a").suspended);
+  EXPECT_EQ(h.member("a").state, MemberState::kInvited);
+  EXPECT_EQ(h.member("a").reason, "");
+  h.Upload("a");
+  EXPECT_EQ(h.member("a").state, MemberState::kCommitted);
+  // Revocation is no suspension, and nothing lifts it.
+  h.Do(MemberRemoved{"b", Removal::kSuspended, "audit"});
+  EXPECT_THAT(h.Send(MemberRemoved{"b", Removal::kRevoked, "stolen"}),
+              IsOkAndHolds(Answer::kAccepted));
+  EXPECT_THAT(h.Send(MemberRestored{"b"}), IsOkAndHolds(Answer::kUnchanged));
+  EXPECT_EQ(h.member("b").state, MemberState::kRemoved);
+}
+
+TEST(RoundScenario, AfterTheDeadlineASuspensionIsNotUndone) {
+  RoundHarness h = Opened();
+  h.Upload("a");
+  h.Do(UploadBegan{"b"});
+  h.Do(MemberRemoved{"c", Removal::kSuspended, "audit"});
+  h.now = *h.state.deadline;
+  h.Do(MemberRestored{"c"});
+  EXPECT_EQ(h.member("c").state, MemberState::kRemoved);
+}
+
 TEST(RoundScenario, ASuspendedUploaderThatGivesUpMayNotBeginAgain) {
   RoundHarness h = Opened();
   h.Do(UploadBegan{"a"});

@@ -1,5 +1,11 @@
 #include "coordinator/store/maintenance.h"
 
+#include <utility>
+#include <vector>
+
+#include "coordinator/round/round_json.h"
+#include "coordinator/round/round_machine.h"
+#include "coordinator/store/round_state.h"
 #include "coordinator/store/sqlite.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
@@ -44,7 +50,7 @@ TEST_F(CheckTest, CountsAHealthyStore) {
   ASSERT_OK_AND_ASSIGN(const CheckReport report,
                        CheckStore(*store_, {.deep = true}));
   EXPECT_TRUE(report.clean());
-  EXPECT_EQ(report.schema_version, 2);
+  EXPECT_EQ(report.schema_version, 3);
   EXPECT_EQ(report.rounds, 1);
   EXPECT_EQ(report.versions, 1);
   EXPECT_EQ(report.contributions, 1);
@@ -197,7 +203,13 @@ class BackupTest : public StoreTest {
       RoundRow row = Round(1);
       row.round_key_state = RoundKeyState::kLive;
       CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, row).status());
+      CONSILIUM_ASSIGN_OR_RETURN(const RoundState open, Collecting(1));
+      CONSILIUM_RETURN_IF_ERROR(StoreRoundState(tx, {}, open));
       CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, Round(2, "promoted")).status());
+      CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, Round(3)).status());
+      CONSILIUM_ASSIGN_OR_RETURN(RoundState judged, Collecting(3));
+      judged.phase = RoundPhase::kEvaluating;
+      CONSILIUM_RETURN_IF_ERROR(StoreRoundState(tx, {}, judged));
       CONSILIUM_RETURN_IF_ERROR(
           InsertContribution(tx, Committed(Contribution("c1", 1, 1))));
       ContributionRow folded = Committed(Contribution("f1", 2, 1));
@@ -212,6 +224,25 @@ class BackupTest : public StoreTest {
     key.attempt = 1;
     key.wrapped_private_key = "wrapped";
     ASSERT_OK(store_->round_keys().Create(key));
+  }
+  // bank-a has committed, bank-b uploads, bank-c trains.
+  static absl::StatusOr<RoundState> Collecting(int64_t id) {
+    RoundPlan plan;
+    plan.id = id;
+    plan.config.evaluation.enabled = false;
+    for (const char* name : {"bank-a", "bank-b", "bank-c"}) {
+      plan.members.push_back({.institution = name, .base_metrics = {}});
+    }
+    CONSILIUM_ASSIGN_OR_RETURN(RoundState state, PlanRound(plan, kTestNow));
+    for (const RoundEvent& event : std::vector<RoundEvent>{
+             Start{}, UploadBegan{"bank-a"},
+             ContributionCommitted{"bank-a", 100}, UploadBegan{"bank-b"},
+             ProgressReported{"bank-c", 0.5, ""}}) {
+      CONSILIUM_ASSIGN_OR_RETURN(Transition next,
+                                 Apply(state, event, kTestNow));
+      state = std::move(next.state);
+    }
+    return state;
   }
   RestoreOptions Restore(const std::string& to) {
     RestoreOptions options;
@@ -280,7 +311,24 @@ TEST_F(BackupTest, RestoresWithoutWhatABackupCannotHold) {
     EXPECT_EQ(round.state, "cancelled");
     EXPECT_EQ(round.finished_at, later);
     EXPECT_EQ(round.round_key_state, RoundKeyState::kDestroyed);
-    EXPECT_THAT(round.reason, HasSubstr("restored from a backup"));
+    EXPECT_EQ(round.reason,
+              "restored from a backup of 2026-01-01T00:00:00Z, which holds no "
+              "contributions to rounds under way");
+    // The machine's own state says the same, and so do the members.
+    CONSILIUM_ASSIGN_OR_RETURN(const RoundState state,
+                               RoundStateFromJson(round.state_json));
+    EXPECT_EQ(state.phase, RoundPhase::kCancelled);
+    EXPECT_EQ(state.reason, round.reason);
+    CONSILIUM_ASSIGN_OR_RETURN(const auto cohort, ListCohort(tx, 1, 1));
+    EXPECT_EQ(cohort.size(), 3u);
+    for (const CohortMemberRow& member : cohort) {
+      EXPECT_NE(member.state, "uploading");
+      EXPECT_NE(member.state, "training");
+    }
+    // Its candidate is in the backup: the evaluation goes on.
+    CONSILIUM_ASSIGN_OR_RETURN(const RoundRow judged, GetRound(tx, 3));
+    EXPECT_EQ(judged.state, "evaluating");
+    EXPECT_FALSE(judged.finished_at.has_value());
     CONSILIUM_ASSIGN_OR_RETURN(const auto c1, FindContribution(tx, "c1"));
     EXPECT_EQ(c1->state, ContributionState::kExpired);
     CONSILIUM_ASSIGN_OR_RETURN(const auto f1, FindContribution(tx, "f1"));

@@ -26,7 +26,6 @@ TEST_F(ContributionTableTest, EveryColumnComesBack) {
   row.examples = 1234;
   row.norm = 0.5;
   row.stats_json = "{}";
-  row.weights_json = "[1]";
   row = Committed(row);
   row.committed_at = kTestNow + absl::Microseconds(9);
   ASSERT_OK(Write([&](WriteTx& tx) -> absl::Status {
@@ -46,7 +45,6 @@ TEST_F(ContributionTableTest, EveryColumnComesBack) {
     EXPECT_EQ(got->examples, 1234);
     EXPECT_EQ(got->norm, 0.5);
     EXPECT_EQ(got->stats_json, "{}");
-    EXPECT_EQ(got->weights_json, "[1]");
     EXPECT_EQ(got->receipt, "receipt");
     EXPECT_EQ(got->begun_at, kTestNow);
     EXPECT_EQ(got->committed_at, row.committed_at);

@@ -1,0 +1,76 @@
+#include "coordinator/app/readiness.h"
+
+#include <utility>
+
+#include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
+#include "coordinator/store/tables.h"
+
+namespace consilium {
+
+absl::Status Readiness::Check() {
+  const absl::Duration late = overdue_();
+  if (late > kMaxOverdue) {
+    return absl::UnavailableError(
+        Cat("the engine has not turned for ", FormatDuration(late)));
+  }
+  MutexLock lock(&mu_);
+  const absl::Duration now = clock_->Monotonic();
+  if (!checked_.has_value() || now - *checked_ >= kCheckInterval) {
+    checked_ = now;
+    store_status_ = CheckSpace();
+    if (store_status_.ok()) store_status_ = CheckWrite();
+  }
+  return store_status_;
+}
+
+absl::Status Readiness::CheckSpace() {
+  const auto free = store_->fs()->FreeSpace(store_->data_dir());
+  if (!free.ok()) {
+    return absl::UnavailableError(
+        Cat("free space of ", store_->data_dir(),
+            " is not known: ", StdView(free.status().message())));
+  }
+  const int64_t least = store_->space().min_free_bytes();
+  if (*free < least) {
+    return absl::UnavailableError(
+        Cat(FormatBytes(static_cast<uint64_t>(*free)), " are free in ",
+            store_->data_dir(), ", storage.min_free_bytes is ",
+            FormatBytes(static_cast<uint64_t>(least))));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Readiness::CheckWrite() {
+  bool begin = false;
+  {
+    MutexLock lock(&probe_->mu);
+    begin = !std::exchange(probe_->running, true);
+  }
+  if (begin) {
+    // Nothing changes, but a page is written and synced: what rounds need.
+    store_->history().WriteAsync(
+        [](WriteTx& tx) -> absl::Status {
+          CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row,
+                                     GetFederation(tx));
+          return SetFederation(tx, row);
+        },
+        [probe = probe_](const absl::Status& status) {
+          MutexLock lock(&probe->mu);
+          probe->running = false;
+          probe->status = status;
+          probe->done.SignalAll();
+        });
+  }
+  MutexLock lock(&probe_->mu);
+  if (probe_->running) probe_->done.WaitFor(&probe_->mu, kMaxWrite);
+  if (probe_->running) {
+    return absl::UnavailableError(Cat("the history has not taken a write for ",
+                                      FormatDuration(kMaxWrite)));
+  }
+  if (probe_->status.ok()) return absl::OkStatus();
+  return absl::UnavailableError(
+      Cat("the history takes no writes: ", StdView(probe_->status.message())));
+}
+
+}  // namespace consilium

@@ -1,0 +1,77 @@
+#include "coordinator/app/readiness.h"
+
+#include "tests/support/fake_clock.h"
+#include "tests/unit/coordinator/store/store_test_util.h"
+
+namespace consilium {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr auto kNotReady = absl::StatusCode::kUnavailable;
+
+class ReadinessTest : public StoreTest {
+ protected:
+  absl::Status Later() {
+    clock_.Advance(Readiness::kCheckInterval);
+    return readiness_->Check();
+  }
+  void SetUp() override {
+    StoreTest::SetUp();
+    readiness_ = std::make_unique<Readiness>(store_.get(), &clock_,
+                                             [this] { return overdue_; });
+  }
+
+  FakeClock clock_;
+  absl::Duration overdue_ = absl::ZeroDuration();
+  std::unique_ptr<Readiness> readiness_;
+};
+
+TEST_F(ReadinessTest, AStoreThatTakesWritesIsReady) {
+  const int64_t before = store_->history().stats().commits;
+  EXPECT_OK(readiness_->Check());
+  EXPECT_EQ(store_->history().stats().commits, before + 1);
+  // Asked again at once, it does not write again.
+  EXPECT_OK(readiness_->Check());
+  EXPECT_EQ(store_->history().stats().commits, before + 1);
+  EXPECT_OK(Later());
+  EXPECT_EQ(store_->history().stats().commits, before + 2);
+  EXPECT_OK(Read([](ReadTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+    EXPECT_EQ(row.name, "cards");
+    EXPECT_EQ(row.current_version, 0);
+    return absl::OkStatus();
+  }));
+}
+
+TEST_F(ReadinessTest, AStuckEngineIsNamed) {
+  overdue_ = Readiness::kMaxOverdue;
+  EXPECT_OK(readiness_->Check());
+  overdue_ = absl::Seconds(90);
+  EXPECT_THAT(readiness_->Check(),
+              StatusIs(kNotReady, HasSubstr("not turned for 1m 30s")));
+  overdue_ = absl::ZeroDuration();
+  EXPECT_OK(readiness_->Check());
+}
+
+TEST_F(ReadinessTest, TooLittleFreeSpaceIsNamedWithTheKey) {
+  store_->space().SetMinFreeBytes(int64_t{1} << 60);
+  EXPECT_THAT(readiness_->Check(),
+              StatusIs(kNotReady, AllOf(HasSubstr("are free in /data"),
+                                        HasSubstr("storage.min_free_bytes"))));
+  store_->space().SetMinFreeBytes(0);
+  // The answer is remembered for a while, then found again.
+  EXPECT_THAT(readiness_->Check(), StatusIs(kNotReady));
+  EXPECT_OK(Later());
+}
+
+TEST_F(ReadinessTest, AStoreThatTakesNoWritesIsNotReadyUntilItDoes) {
+  disk_.fs().FailAt(1, absl::UnavailableError("the disk is gone"));
+  EXPECT_THAT(readiness_->Check(),
+              StatusIs(kNotReady, HasSubstr("the history takes no writes")));
+  EXPECT_OK(Later());
+}
+
+}  // namespace
+}  // namespace consilium
