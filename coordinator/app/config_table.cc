@@ -288,6 +288,14 @@ void AddLimits(Keys& k) {
   k.push_back(Count(s, "max_streams_per_institution",
                     AT(limits.max_streams_per_institution), 1, 1000,
                     "Streams that one institution may have open."));
+  k.push_back(Count(s, "max_streams_per_connection",
+                    AT(limits.max_streams_per_connection), 4, 1000,
+                    "Calls that one connection may have under way; further "
+                    "ones wait on the caller's side."));
+  k.push_back(Bytes(s, "enrollment_memory_bytes",
+                    AT(limits.enrollment_memory_bytes), 4 * kMiB, kGiB,
+                    "Memory for connections of the enrolment port, which "
+                    "anybody may reach; beyond it they are closed."));
   k.push_back(Count(
       s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
       "Uploads in progress at once; further ones are told to come back."));

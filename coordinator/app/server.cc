@@ -30,6 +30,9 @@ namespace consilium {
 namespace {
 
 constexpr int kRpcThreads = 4;
+constexpr int kMaxEnrollmentBytes = 64 << 10;
+constexpr int kEnrollmentStreams = 4;  // of one connection
+constexpr absl::Duration kEnrollmentAge = absl::Minutes(1);
 constexpr char kSoftwareVersion[] = "0.1.0";
 
 EngineOptions OptionsOf(const CoordinatorConfig& c) {
@@ -304,15 +307,25 @@ class Server final : public CoordinatorServer {
         static_cast<int>(config_.limits.stream_lookahead_bytes);
     options.max_message_bytes =
         static_cast<int>(config_.limits.max_control_bytes);
+    options.max_streams_per_connection =
+        static_cast<int>(config_.limits.max_streams_per_connection);
     CONSILIUM_ASSIGN_OR_RETURN(
         server_,
         Listen(config_.listen.address, MakeServerCredentials(identity_),
                options, {federation_service_.get(), admin_service_.get()},
                "listen.address", &port_));
+    // Anybody may reach this one: a request is a token and a CSR.
+    ServerOptions enrollment = options;
+    enrollment.max_message_bytes = kMaxEnrollmentBytes;
+    enrollment.stream_lookahead_bytes = kMaxEnrollmentBytes;
+    enrollment.max_streams_per_connection = kEnrollmentStreams;
+    enrollment.memory_bytes =
+        static_cast<size_t>(config_.limits.enrollment_memory_bytes);
+    enrollment.max_connection_age = kEnrollmentAge;
     CONSILIUM_ASSIGN_OR_RETURN(
         enrollment_server_,
         Listen(config_.listen.enrollment_address,
-               MakeEnrollmentServerCredentials(identity_), options,
+               MakeEnrollmentServerCredentials(identity_), enrollment,
                {enrollment_service_.get()}, "listen.enrollment_address",
                &enrollment_port_));
     if (!config_.listen.metrics_address.empty()) {

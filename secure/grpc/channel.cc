@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/synchronization/mutex.h"
+#include "grpcpp/resource_quota.h"
 
 namespace consilium {
 namespace {
@@ -66,6 +67,18 @@ void ApplyServerOptions(const ServerOptions& options,
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
                              options.stream_lookahead_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             options.max_streams_per_connection);
+  if (options.memory_bytes > 0) {
+    grpc::ResourceQuota quota("listener");
+    builder.SetResourceQuota(quota.Resize(options.memory_bytes));
+  }
+  if (options.max_connection_age < absl::InfiniteDuration()) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                               Millis(options.max_connection_age));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                               Millis(options.max_connection_grace));
+  }
   // With it, a second coordinator would share the port in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);

@@ -2,10 +2,16 @@
 
 #include <grpc/grpc.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "consilium/base/clock.h"
+#include "consilium/base/mutex.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/secure/grpc/whoami.h"
 #include "tests/unit/secure/net_support.h"
@@ -174,6 +180,94 @@ TEST_F(CredentialsTest, MessagesAreBounded) {
   EXPECT_TRUE(client.Ask(std::string(3 << 20, 'x')).status.ok());
   EXPECT_EQ(client.Ask(std::string(5 << 20, 'x')).status.error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+// Takes calls and ends each when it is told to; remembers how many it had.
+class HoldingService final : public grpc::CallbackGenericService {
+ public:
+  class Call final : public grpc::ServerGenericBidiReactor {
+   public:
+    void OnDone() override { delete this; }
+  };
+
+  grpc::ServerGenericBidiReactor* CreateReactor(
+      grpc::GenericCallbackServerContext*) override {
+    auto* const call = new Call;
+    MutexLock lock(&mu_);
+    calls_.push_back(call);
+    most_ = std::max(most_, calls_.size());
+    changed_.SignalAll();
+    return call;
+  }
+  void WaitFor(size_t calls) {
+    MutexLock lock(&mu_);
+    while (calls_.size() < calls) changed_.Wait(&mu_);
+  }
+  void EndOne() {
+    Call* call = nullptr;
+    {
+      MutexLock lock(&mu_);
+      call = calls_.front();
+      calls_.erase(calls_.begin());
+    }
+    call->Finish(grpc::Status::OK);
+  }
+  size_t most() {
+    MutexLock lock(&mu_);
+    return most_;
+  }
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  std::vector<Call*> calls_ ABSL_GUARDED_BY(mu_);
+  size_t most_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+TEST(ServerOptionsTest, AConnectionHasSoManyCallsAtATime) {
+  constexpr size_t kCalls = 7;
+  HoldingService service;
+  ServerOptions options;
+  options.max_streams_per_connection = 2;
+  options.memory_bytes = 32 << 20;
+  options.max_connection_age = absl::Minutes(10);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  ApplyServerOptions(options, builder);
+  builder.RegisterCallbackGenericService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const auto channel = grpc::CreateChannel(
+      HostPort{"127.0.0.1", static_cast<uint16_t>(port)}.ToString(),
+      grpc::InsecureChannelCredentials());
+  std::vector<std::thread> callers;
+  for (size_t i = 0; i < kCalls; ++i) {
+    callers.emplace_back([&] {
+      grpc::ClientContext context;
+      grpc::CompletionQueue queue;
+      grpc::GenericStub stub(channel);
+      const auto call = stub.PrepareCall(&context, "/test.Hold/Call", &queue);
+      grpc::Status status;
+      void* tag = nullptr;
+      bool ok = false;
+      call->StartCall(&queue);
+      queue.Next(&tag, &ok);
+      call->Finish(&status, &queue);
+      queue.Next(&tag, &ok);
+      EXPECT_TRUE(status.ok()) << status.error_message();
+      queue.Shutdown();
+    });
+  }
+  // Two are there; each that ends makes room for the next.
+  for (size_t left = kCalls; left > 0; --left) {
+    service.WaitFor(std::min<size_t>(left, 2));
+    service.EndOne();
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(service.most(), 2u);
+  server->Shutdown();
 }
 
 TEST_F(CredentialsTest, TwoServersDoNotShareAPort) {
