@@ -211,6 +211,12 @@ absl::Status ValidateConfig(const CoordinatorConfig& c) {
             ", must be 0 or at least storage.max_update_bytes, ",
             FormatBytes(static_cast<uint64_t>(c.storage.max_update_bytes))));
   }
+  if (c.limits.max_admin_jobs >= c.workers.admin_threads) {
+    return absl::InvalidArgumentError(Cat(
+        "limits.max_admin_jobs is ", c.limits.max_admin_jobs,
+        ", must be less than workers.admin_threads, ", c.workers.admin_threads,
+        ": short commands need a thread while long ones run"));
+  }
   const absl::Duration shortest = std::min({c.certificates.institution_lifetime,
                                             c.certificates.operator_lifetime,
                                             c.certificates.server_lifetime});

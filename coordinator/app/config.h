@@ -81,6 +81,7 @@ struct CoordinatorConfig {
     int64_t max_layout_slots = int64_t{1} << 20;
     int64_t max_layout_bytes = int64_t{64} << 20;
     int64_t max_control_bytes = int64_t{4} << 20;
+    int64_t max_admin_jobs = 2;
     absl::Duration long_poll_timeout = absl::Seconds(25);
     absl::Duration upload_idle_timeout = absl::Minutes(2);
     absl::Duration progress_period = absl::Seconds(2);
@@ -101,6 +102,7 @@ struct CoordinatorConfig {
     int64_t fold_threads = 2;
     int64_t ingest_threads = 2;
     int64_t sync_threads = 2;
+    int64_t admin_threads = 4;
     bool operator==(const Workers&) const = default;
   } workers;
 

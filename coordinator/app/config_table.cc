@@ -192,7 +192,9 @@ void AddPlaces(Keys& k) {
       "much, to be overwritten by the next ones: faster than new files. 0: "
       "they are deleted at once."));
   k.push_back(Count(s, "reader_connections", AT(storage.reader_connections), 1,
-                    64, "Database connections for reading."));
+                    64,
+                    "Database connections for reading, beside one for each "
+                    "of limits.max_admin_jobs."));
 }
 
 void AddRounds(Keys& k) {
@@ -322,6 +324,12 @@ void AddLimits(Keys& k) {
   k.push_back(Bytes(s, "max_control_bytes", AT(limits.max_control_bytes),
                     64 * kKiB, 64 * kMiB,
                     "Any message that is not part of a transfer."));
+  k.push_back(Count(
+      s, "max_admin_jobs", AT(limits.max_admin_jobs), 1, 64,
+      "Long operations of operators at once (round replay, version import and "
+      "diff, contribution verify, db check and backup, audit verify); a "
+      "further one is refused until one has ended. Less than "
+      "workers.admin_threads."));
   k.push_back(
       Span(s, "long_poll_timeout", AT(limits.long_poll_timeout), kSecond,
            absl::Minutes(10),
@@ -364,6 +372,9 @@ void AddServices(Keys& k) {
                     "Threads that check and store chunks."));
   k.push_back(Count(s, "sync_threads", AT(workers.sync_threads), 1, 64,
                     "Threads that make uploads durable."));
+  k.push_back(Count(s, "admin_threads", AT(workers.admin_threads), 2, 256,
+                    "Threads that serve operators and auditors. Institutions "
+                    "have their own."));
 
   s = "log";
   k.push_back(Choice(s, "level", AT(log.level), ParseLogLevel, LogLevelName,

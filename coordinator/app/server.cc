@@ -105,7 +105,9 @@ class Server final : public CoordinatorServer {
         authenticator_(config.federation.name),
         ingest_(std::make_unique<ThreadPool>(
             static_cast<size_t>(config.workers.ingest_threads))),
-        rpc_(std::make_unique<ThreadPool>(kRpcThreads)) {}
+        rpc_(std::make_unique<ThreadPool>(kRpcThreads)),
+        admin_(std::make_unique<ThreadPool>(
+            static_cast<size_t>(config.workers.admin_threads))) {}
   ~Server() override { Stop(); }
 
   absl::Status Run() {
@@ -113,7 +115,9 @@ class Server final : public CoordinatorServer {
     StoreOptions store;
     store.fs = fs_;
     store.data_dir = config_.storage.data_dir;
-    store.max_readers = static_cast<int>(config_.storage.reader_connections);
+    // A long operation may read for as long as it runs.
+    store.max_readers = static_cast<int>(config_.storage.reader_connections +
+                                         config_.limits.max_admin_jobs);
     store.syncer_threads = static_cast<int>(config_.workers.sync_threads);
     store.min_free_bytes = config_.storage.min_free_bytes;
     store.spare_bytes = config_.storage.spare_bytes;
@@ -175,6 +179,7 @@ class Server final : public CoordinatorServer {
     http_.reset();
     // What streams left behind still writes to the store. Strands hand on from
     // one pool to the other.
+    admin_.reset();
     rpc_.reset();
     ingest_.reset();
     if (store_ != nullptr) {
@@ -297,7 +302,12 @@ class Server final : public CoordinatorServer {
     admin.enrollment_address = config_.listen.enrollment_address;
     admin.identity = identity_;
     admin.ca = &*ca_;
-    admin_service_ = std::make_unique<AdminServiceImpl>(deps, admin);
+    admin.max_jobs = config_.limits.max_admin_jobs;
+    // No thread that an institution waits for is ever busy for an operator.
+    RpcDeps admin_deps = deps;
+    admin_deps.executor = admin_.get();
+    admin_deps.ingest = admin_.get();
+    admin_service_ = std::make_unique<AdminServiceImpl>(admin_deps, admin);
 
     ServerOptions options;
     options.keepalive_time = config_.keepalive.ping_interval;
@@ -364,6 +374,7 @@ class Server final : public CoordinatorServer {
   // The pools finish before what their tasks use goes.
   std::unique_ptr<ThreadPool> ingest_;
   std::unique_ptr<ThreadPool> rpc_;
+  std::unique_ptr<ThreadPool> admin_;
   std::unique_ptr<FederationServiceImpl> federation_service_;
   std::unique_ptr<EnrollmentServiceImpl> enrollment_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;

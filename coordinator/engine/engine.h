@@ -395,6 +395,14 @@ class Engine final : public UploadHost {
   void ServeStoredVersion(const std::string& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status SignVersion(const VersionRow& row, std::string* signature);
+  // engine_versions.cc: the files of an import are in the store.
+  absl::StatusOr<VersionRow> AddImported(
+      const std::string& actor,
+      const std::shared_ptr<const FederationLayout>& layout,
+      const Sha256Digest& digest, int64_t bytes, const std::string& reason)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status CheckImport(const FederationLayout& layout)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Work WorkLocked(const PeerState& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Why a round that is not live takes nothing from an institution.

@@ -359,6 +359,22 @@ absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
   return findings;
 }
 
+absl::Status Engine::CheckImport(const FederationLayout& layout) {
+  const std::shared_ptr<const FederationLayout> ours = layout_.load();
+  if (ours != nullptr && ours->id != layout.id) {
+    return absl::FailedPreconditionError(
+        Cat("the file has layout ", layout.id.Hex(), ", this federation's is ",
+            ours->id.Hex()));
+  }
+  for (const auto& [id, live] : rounds_) {
+    if (!IsTerminal(live->state.phase)) {
+      return absl::FailedPreconditionError(
+          Cat("round ", id, " is under way; import after its end"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<VersionRow> Engine::ImportVersion(
     const std::string& actor, const std::string& layout_text, BlobWriter blob,
     const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
@@ -373,23 +389,35 @@ absl::StatusOr<VersionRow> Engine::ImportVersion(
   CONSILIUM_RETURN_IF_ERROR(
       CheckFinite(blob.file(), parsed->layout, info.data_offset));
 
-  MutexLock lock(&mu_);
-  const std::shared_ptr<const FederationLayout> before = layout_.load();
-  if (before != nullptr && before->id != parsed->id) {
-    return absl::FailedPreconditionError(
-        Cat("the file has layout ", parsed->id.Hex(), ", this federation's is ",
-            before->id.Hex()));
+  {
+    MutexLock lock(&mu_);
+    CONSILIUM_RETURN_IF_ERROR(CheckImport(*parsed));
   }
-  for (const auto& [id, live] : rounds_) {
-    if (!IsTerminal(live->state.phase)) {
-      return absl::FailedPreconditionError(
-          Cat("round ", id, " is under way; import after its end"));
-    }
-  }
+  // Syncing gigabytes takes a while: institutions go on meanwhile.
   CONSILIUM_RETURN_IF_ERROR(std::move(blob).Publish(digest, bytes));
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest layout_blob,
-                             deps_.store->blobs().Put(AsBytes(layout_text)));
-  layout_.store(parsed);
+  const absl::StatusOr<Sha256Digest> layout_blob =
+      deps_.store->blobs().Put(AsBytes(layout_text));
+  absl::StatusOr<VersionRow> row = VersionRow();
+  if (!layout_blob.ok()) {
+    row = layout_blob.status();
+  } else {
+    row = AddImported(actor, parsed, digest, bytes, reason);
+    deps_.store->blobs().Release(*layout_blob);
+  }
+  deps_.store->blobs().Release(digest);
+  // No row names what was published.
+  if (!row.ok()) deps_.store->CollectGarbage().status().IgnoreError();
+  return row;
+}
+
+absl::StatusOr<VersionRow> Engine::AddImported(
+    const std::string& actor,
+    const std::shared_ptr<const FederationLayout>& layout,
+    const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
+  MutexLock lock(&mu_);
+  CONSILIUM_RETURN_IF_ERROR(CheckImport(*layout));
+  const std::shared_ptr<const FederationLayout> before = layout_.load();
+  layout_.store(layout);
   const absl::Time now = deps_.clock->Now();
   VersionRow row;
   const absl::Status written =
@@ -415,8 +443,8 @@ absl::StatusOr<VersionRow> Engine::ImportVersion(
         const int64_t number = inserted.row.number;
         CONSILIUM_RETURN_IF_ERROR(
             SetVersionState(tx, number, VersionState::kPromoted, reason, now));
-        federation.layout_digest = parsed->id;
-        federation.layout_bytes = static_cast<int64_t>(layout_text.size());
+        federation.layout_digest = layout->id;
+        federation.layout_bytes = static_cast<int64_t>(layout->text.size());
         CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, federation));
         CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
         CONSILIUM_ASSIGN_OR_RETURN(row, GetVersion(tx, number));
@@ -427,8 +455,6 @@ absl::StatusOr<VersionRow> Engine::ImportVersion(
                                         reason.empty() ? "" : ": ", reason)))
             .status();
       });
-  deps_.store->blobs().Release(digest);
-  deps_.store->blobs().Release(layout_blob);
   if (!written.ok()) {
     layout_.store(before);
     return written;

@@ -47,7 +47,9 @@ absl::StatusOr<int64_t> NumberOf(std::string_view what, uint64_t value) {
 }  // namespace
 
 AdminServiceImpl::AdminServiceImpl(RpcDeps deps, AdminServiceOptions options)
-    : deps_(deps), options_(std::move(options)) {}
+    : deps_(deps),
+      options_(std::move(options)),
+      jobs_(options_.max_jobs, "limits.max_admin_jobs") {}
 
 template <typename Handler>
 grpc::ServerUnaryReactor* AdminServiceImpl::Read(
@@ -138,8 +140,11 @@ CONSILIUM_READ(ListVersions, ListVersionsRequest, ListVersionsResponse,
                { return queries.Versions(request->limit(), response); })
 CONSILIUM_READ(GetVersion, GetVersionRequest, VersionInfo,
                { return queries.Version(request->number(), response); })
-CONSILIUM_READ(DiffVersions, DiffVersionsRequest, DiffVersionsResponse,
-               { return queries.Diff(request->a(), request->b(), response); })
+CONSILIUM_READ(DiffVersions, DiffVersionsRequest, DiffVersionsResponse, {
+  CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job,
+                             jobs_.Begin("version diff"));
+  return queries.Diff(request->a(), request->b(), response);
+})
 CONSILIUM_READ(GetSchedule, GetScheduleRequest, ScheduleInfo,
                { return queries.Schedule(response); })
 CONSILIUM_READ(ListCertificates, ListCertificatesRequest,
@@ -147,9 +152,13 @@ CONSILIUM_READ(ListCertificates, ListCertificatesRequest,
                { return queries.Certificates(request->all(), response); })
 CONSILIUM_READ(TailAudit, TailAuditRequest, TailAuditResponse,
                { return queries.AuditTail(*request, response); })
-CONSILIUM_READ(VerifyAudit, VerifyAuditRequest, VerifyAuditResponse,
-               { return queries.AuditCheck(response); })
+CONSILIUM_READ(VerifyAudit, VerifyAuditRequest, VerifyAuditResponse, {
+  CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job,
+                             jobs_.Begin("audit verify"));
+  return queries.AuditCheck(response);
+})
 CONSILIUM_READ(CheckDatabase, CheckDatabaseRequest, CheckDatabaseResponse, {
+  CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job, jobs_.Begin("db check"));
   const absl::Duration started = deps_.engine->Monotonic();
   CONSILIUM_RETURN_IF_ERROR(queries.Check(request->deep(), response));
   response->set_seconds(
@@ -305,6 +314,8 @@ CONSILIUM_CHANGE(ReplayRound, ReplayRoundRequest, ReplayRoundResponse, {
   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
   CONSILIUM_ASSIGN_OR_RETURN(const int64_t round,
                              NumberOf("round", request->round()));
+  CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job,
+                             jobs_.Begin("round replay"));
   CONSILIUM_ASSIGN_OR_RETURN(
       const ReplayView view,
       deps_.engine->ReplayRound(actor, round, NamesFrom(request->exclude()),
@@ -350,6 +361,8 @@ CONSILIUM_CHANGE(
     VerifyContribution, VerifyContributionRequest, VerifyContributionResponse, {
       CONSILIUM_ASSIGN_OR_RETURN(const std::string id,
                                  queries.ContributionId(request->id()));
+      CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job,
+                                 jobs_.Begin("contribution verify"));
       const absl::Duration started = deps_.engine->Monotonic();
       int64_t chunks = 0;
       CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> findings,
@@ -447,6 +460,8 @@ CONSILIUM_CHANGE(
             Cat("directory is ", Quoted(request->directory()),
                 "; name an absolute path on the coordinator's host"));
       }
+      CONSILIUM_ASSIGN_OR_RETURN(const JobLimit::Slot job,
+                                 jobs_.Begin("db backup"));
       const absl::Duration started = deps_.engine->Monotonic();
       CONSILIUM_ASSIGN_OR_RETURN(
           const BackupReport report,
@@ -476,7 +491,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminServiceImpl::DownloadVersion(
 grpc::ServerReadReactor<v1::ImportVersionChunk>*
 AdminServiceImpl::ImportVersion(grpc::CallbackServerContext* context,
                                 v1::VersionInfo* response) {
-  return StartImport(deps_, context, response, options_.renew_before);
+  return StartImport(deps_, context, response, options_.renew_before, &jobs_);
 }
 
 }  // namespace consilium

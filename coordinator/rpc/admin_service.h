@@ -11,6 +11,7 @@
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/v1/admin.grpc.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/job_limit.h"
 
 namespace consilium {
 
@@ -22,10 +23,13 @@ struct AdminServiceOptions {
   std::string enrollment_address;  // told with an invitation
   std::shared_ptr<ReloadableServerIdentity> identity;
   const IssuingCa* ca = nullptr;
+  int64_t max_jobs = 2;  // long operations at once, limits.max_admin_jobs
 };
 
-// Handlers run on the executor. Reads take a snapshot of the store; changes go
-// to the engine, which writes the audit entry with the caller's URI.
+// Handlers run on the executor, which is not that of institutions: long ones
+// hold their thread. The executor has more threads than max_jobs. Reads take a
+// snapshot of the store; changes go to the engine, which writes the audit entry
+// with the caller's URI.
 class AdminServiceImpl final
     : public v1::AdminService::WithRawCallbackMethod_DownloadVersion<
           v1::AdminService::CallbackService> {
@@ -108,6 +112,7 @@ class AdminServiceImpl final
 
   const RpcDeps deps_;
   const AdminServiceOptions options_;
+  JobLimit jobs_;
 };
 
 }  // namespace consilium

@@ -136,8 +136,11 @@ class ImportStream final
     : public grpc::ServerReadReactor<v1::ImportVersionChunk> {
  public:
   ImportStream(const RpcDeps& deps, v1::VersionInfo* response,
-               absl::Duration renew_before)
-      : deps_(deps), response_(response), renew_before_(renew_before) {}
+               absl::Duration renew_before, JobLimit* jobs)
+      : deps_(deps),
+        response_(response),
+        renew_before_(renew_before),
+        jobs_(*jobs) {}
 
   void Begin(grpc::CallbackServerContext* context) {
     const auto staff = AdmitStaff(deps_, *context, /*reads=*/false);
@@ -145,6 +148,12 @@ class ImportStream final
       Finish(ToGrpc(staff.status()));
       return;
     }
+    auto job = jobs_.Begin("version import");
+    if (!job.ok()) {
+      Finish(ToGrpc(job.status()));
+      return;
+    }
+    job_.emplace(*std::move(job));
     actor_ = staff->name.Uri();
     StartRead(&chunk_);
   }
@@ -236,6 +245,8 @@ class ImportStream final
   const RpcDeps deps_;
   v1::VersionInfo* const response_;
   const absl::Duration renew_before_;
+  JobLimit& jobs_;
+  std::optional<JobLimit::Slot> job_;
   std::string actor_;
   v1::ImportVersionChunk chunk_;
   std::string layout_text_;
@@ -259,8 +270,8 @@ grpc::ServerWriteReactor<v1::RoundInfo>* StartWatch(
 
 grpc::ServerReadReactor<v1::ImportVersionChunk>* StartImport(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
-    v1::VersionInfo* response, absl::Duration renew_before) {
-  auto* const stream = new ImportStream(deps, response, renew_before);
+    v1::VersionInfo* response, absl::Duration renew_before, JobLimit* jobs) {
+  auto* const stream = new ImportStream(deps, response, renew_before, jobs);
   stream->Begin(context);
   return stream;
 }

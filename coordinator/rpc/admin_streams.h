@@ -7,6 +7,7 @@
 
 #include "consilium/v1/admin.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/job_limit.h"
 #include "grpcpp/support/server_callback.h"
 
 namespace consilium {
@@ -19,10 +20,11 @@ grpc::ServerWriteReactor<v1::RoundInfo>* StartWatch(
     absl::Duration renew_before);
 
 // Writes what comes into a new blob, checks size and digest, then hands it to
-// the engine. An import that breaks leaves nothing behind.
+// the engine. An import that breaks leaves nothing behind. It is one of `jobs`
+// from its first message on, so that none is refused after a long upload.
 grpc::ServerReadReactor<v1::ImportVersionChunk>* StartImport(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
-    v1::VersionInfo* response, absl::Duration renew_before);
+    v1::VersionInfo* response, absl::Duration renew_before, JobLimit* jobs);
 
 }  // namespace consilium
 

@@ -89,7 +89,13 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
     grpc::ClientContext context;
     Must(admin_->SetFederation(&context, request, &response), "policy");
   }
-  if (options_.import_version0) Import();
+  if (options_.import_version0) {
+    const absl::Status imported = Import(0.0f);
+    if (!imported.ok()) {
+      ADD_FAILURE() << "import: " << imported;
+      std::abort();
+    }
+  }
 }
 
 TestFederation::~TestFederation() { Stop(); }
@@ -158,25 +164,25 @@ TlsIdentity TestFederation::Issue(const PeerName& name, absl::Time issued_at,
   return identity;
 }
 
-void TestFederation::Import() {
+absl::Status TestFederation::Import(float value) {
   const Sha256Digest id = options_.layout.ComputeId(Sha256HasherFactory());
-  const std::string path = JoinPath(dir_.path(), "version0.safetensors");
+  const std::string path = JoinPath(dir_.path(), "import.safetensors");
   OpenOptions open;
   open.write = open.create = open.truncate = true;
   auto file = Must(PosixFileSystem()->Open(path, open), "version file");
-  std::vector<float> zeros;
+  std::vector<float> values;
   const WrittenVersion written =
       Must(WriteVersionFile(
                options_.layout, id,
                [&](const TensorSlot& slot)
                    -> absl::StatusOr<std::span<const float>> {
-                 zeros.assign(static_cast<size_t>(slot.elements), 0.0f);
-                 return std::span<const float>(zeros);
+                 values.assign(static_cast<size_t>(slot.elements), value);
+                 return std::span<const float>(values);
                },
                Sha256HasherFactory(), file.get()),
-           "version 0");
-  const std::string bytes = Must(
-      ReadWholeFile(PosixFileSystem(), path, int64_t{1} << 30), "version 0");
+           "version");
+  const std::string bytes =
+      Must(ReadWholeFile(PosixFileSystem(), path, int64_t{1} << 30), "version");
   grpc::ClientContext context;
   v1::VersionInfo response;
   auto writer = admin_->ImportVersion(&context, &response);
@@ -192,7 +198,7 @@ void TestFederation::Import() {
     if (!writer->Write(chunk)) break;
   }
   writer->WritesDone();
-  Must(writer->Finish(), "import");
+  return FromGrpc(writer->Finish());
 }
 
 std::string TestFederation::address() const {

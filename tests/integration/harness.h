@@ -97,13 +97,14 @@ class TestFederation {
   std::vector<float> CurrentParameters(client::Client& client);
   std::string Token(const std::string& name,
                     const std::string& role = "institution");
+  // A version whose elements are all `value`, as an operator brings it.
+  absl::Status Import(float value);
   absl::Status SetState(const std::string& name,
                         v1::SetInstitutionStateRequest::Change change,
                         const std::string& reason);
 
  private:
   void StartServer();
-  void Import();
   void ConnectAdmin();
 
   const Options options_;

@@ -182,6 +182,8 @@ TEST(ConfigTest, MistakesNameKeyValueAndLimit) {
   bad("[sealing]\nmode = true", "sealing.mode is true");
   bad("[federation]\nname = \"Cards!\"", "federation.name is \"Cards!\"");
   bad("[certificates]\nrenew_before = \"95d\"", "the shortest is 90d");
+  bad("[limits]\nmax_admin_jobs = 4",
+      "must be less than workers.admin_threads, 4");
   bad("[log]\nlevel = \"loud\"", "log.level is \"loud\"");
   bad("name", "line 1: '=' is missing");
   bad("[rounds]\nquorum = 3\nquorum = 4", "line 3: a section or key is");
