@@ -53,6 +53,10 @@ absl::Status Readiness::CheckWrite() {
         [](WriteTx& tx) -> absl::Status {
           CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row,
                                      GetFederation(tx));
+          // SQLite leaves alone what does not differ: there and back.
+          FederationRow other = row;
+          other.paused = !row.paused;
+          CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, other));
           return SetFederation(tx, row);
         },
         [probe = probe_](const absl::Status& status) {
