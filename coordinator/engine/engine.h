@@ -216,7 +216,9 @@ class Engine final : public UploadHost {
   absl::StatusOr<std::optional<Refused>> ReportEvaluation(
       const Caller& caller, int64_t round, const Sha256Digest& candidate,
       int64_t examples, std::map<std::string, double> metrics);
-  // Errors: UNAUTHENTICATED for a token that is wrong, used or expired.
+  // The key that used a token gets the same certificate again, until the token
+  // expires. Errors: UNAUTHENTICATED for a token that is wrong, used by another
+  // key or expired.
   absl::StatusOr<EnrollResult> Enroll(std::string_view token,
                                       std::string_view csr_pem);
   // Of any role; the lifetime is that of the role.

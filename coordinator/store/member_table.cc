@@ -41,7 +41,7 @@ CertificateRow ParseCertificate(Statement& row) {
 
 constexpr std::string_view kTokenColumns =
     "token_hash, institution_id, role, expires_at, used_at, created_at, "
-    "created_by";
+    "created_by, key_hash, chain_pem";
 
 TokenRow ParseToken(Statement& row) {
   TokenRow out;
@@ -52,6 +52,8 @@ TokenRow ParseToken(Statement& row) {
   out.used_at = row.OptTime(4);
   out.created_at = row.Time(5);
   out.created_by = row.Text(6);
+  out.key_hash = row.Text(7);
+  out.chain_pem = row.Text(8);
   return out;
 }
 
@@ -270,11 +272,8 @@ absl::Status InsertToken(WriteTx& tx, const TokenRow& row) {
 
 absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
                                       absl::Time now) {
-  static const std::string sql = Cat(
-      "SELECT ", kTokenColumns, " FROM enrolment_token WHERE token_hash = ?");
-  CONSILIUM_ASSIGN_OR_RETURN(TokenRow token,
-                             Required(FindOne(tx, sql, ParseToken, token_hash),
-                                      "this enrolment token"));
+  CONSILIUM_ASSIGN_OR_RETURN(TokenRow token, Required(FindToken(tx, token_hash),
+                                                      "this enrolment token"));
   if (token.used_at.has_value()) {
     return absl::FailedPreconditionError(
         Cat("this enrolment token was used at ", FormatTime(*token.used_at),
@@ -290,6 +289,23 @@ absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
       token_hash));
   token.used_at = now;
   return token;
+}
+
+absl::StatusOr<std::optional<TokenRow>> FindToken(ReadTx& tx,
+                                                  std::string_view token_hash) {
+  static const std::string sql = Cat(
+      "SELECT ", kTokenColumns, " FROM enrolment_token WHERE token_hash = ?");
+  return FindOne(tx, sql, ParseToken, token_hash);
+}
+
+absl::Status SetTokenIssued(WriteTx& tx, std::string_view token_hash,
+                            std::string_view key_hash,
+                            std::string_view chain_pem) {
+  CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
+      "UPDATE enrolment_token SET key_hash = ?, chain_pem = ? "
+      "WHERE token_hash = ? AND used_at IS NOT NULL",
+      key_hash, chain_pem, token_hash));
+  return MustHaveChanged(tx, "this enrolment token, used,");
 }
 
 absl::StatusOr<std::vector<TokenRow>> ListTokens(ReadTx& tx) {

@@ -100,6 +100,10 @@ struct TokenRow {
   std::optional<absl::Time> used_at;
   absl::Time created_at;
   std::string created_by;
+  // Of the key that used it (CertificateRequestKey, hexadecimal), and what was
+  // issued for it; empty before.
+  std::string key_hash;
+  std::string chain_pem;
 
   friend bool operator==(const TokenRow&, const TokenRow&) = default;
 };

@@ -99,6 +99,12 @@ absl::Status InsertToken(WriteTx& tx, const TokenRow& row);
 // or expired (now >= expires_at); nothing changes then.
 absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
                                       absl::Time now);
+absl::StatusOr<std::optional<TokenRow>> FindToken(ReadTx& tx,
+                                                  std::string_view token_hash);
+// What a used token was traded for, so that it can be told again.
+absl::Status SetTokenIssued(WriteTx& tx, std::string_view token_hash,
+                            std::string_view key_hash,
+                            std::string_view chain_pem);
 absl::StatusOr<std::vector<TokenRow>> ListTokens(ReadTx& tx);
 // Unused tokens of an institution stop working; returns how many.
 absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx, int64_t institution_id);
