@@ -165,9 +165,6 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
                      Quoted(identity->leaf.subject_uri), ", the answer says ",
                      Quoted(response.uri())));
   }
-  if (name->role == PeerRole::kOperator) {
-    return Wrong("an operator is not enrolled");
-  }
   return std::pair(*name, identity->leaf);
 }
 
@@ -221,19 +218,18 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;
-  const bool auditor = name.role == PeerRole::kAuditor;
+  const bool staff = name.role != PeerRole::kInstitution;
   enrollment.config_path = JoinPath(
-      options.directory, auditor ? "config.toml" : "consilium-client.toml");
+      options.directory, staff ? "config.toml" : "consilium-client.toml");
   CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
       fs, paths.tls.root, AsBytes(response.root_ca_pem()), 0644));
   CONSILIUM_RETURN_IF_ERROR(
       WriteFileAtomic(fs, paths.signing_key, AsBytes(signing_pem), 0644));
   if (!fs->Exists(enrollment.config_path)) {
     const std::string config =
-        auditor ? internal::AuditorConfigText(name.federation, name.name,
-                                              enrollment.service_address)
-                : internal::ClientConfigText(name.federation, name.name,
-                                             enrollment.service_address);
+        staff ? internal::StaffConfigText(name, enrollment.service_address)
+              : internal::ClientConfigText(name.federation, name.name,
+                                           enrollment.service_address);
     CONSILIUM_RETURN_IF_ERROR(
         WriteFileAtomic(fs, enrollment.config_path, AsBytes(config), 0644));
   }

@@ -237,6 +237,10 @@ class Engine final : public UploadHost {
   absl::Status SetInstitution(const std::string& actor, const std::string& name,
                               InstitutionState state,
                               const std::string& reason);
+  // An operator or an auditor, for good: its streams end with their next
+  // message. Errors: NOT_FOUND; FAILED_PRECONDITION for the last operator.
+  absl::Status RevokeStaff(const std::string& actor, const std::string& name,
+                           const std::string& reason);
   absl::Status SetPolicy(const std::string& actor, const Settings& changes,
                          const std::string& reason);
   absl::StatusOr<Settings> Policy();
@@ -396,6 +400,8 @@ class Engine final : public UploadHost {
   void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Why a round that is not live takes nothing from an institution.
   Refused NotLive(int64_t round);
+
+  absl::Duration LifetimeOf(PeerRole role) const;
 
   // engine_watch.cc
   void TellWatchers(int64_t round);

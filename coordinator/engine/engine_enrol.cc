@@ -11,6 +11,11 @@
 
 namespace consilium {
 
+absl::Duration Engine::LifetimeOf(PeerRole role) const {
+  return role == PeerRole::kOperator ? options_.operator_lifetime
+                                     : options_.institution_lifetime;
+}
+
 absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
                                             std::string_view csr_pem) {
   // One answer for every way a token can be bad.
@@ -26,13 +31,14 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   const absl::Time issued_at = WallNow();
   EnrollResult result;
   InstitutionRow institution;
+  std::string action = "institution.enrol";
   bool again = false;
   const auto issue = [&](WriteTx& tx, const TokenRow& row) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(ConsumeToken(tx, token_hash, now).status());
     CONSILIUM_ASSIGN_OR_RETURN(
         result.chain_pem,
         deps_.ca->IssuePeer(csr_pem, result.peer, issued_at,
-                            options_.institution_lifetime, *deps_.random));
+                            LifetimeOf(result.peer.role), *deps_.random));
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                                ParseCertificate(result.chain_pem));
     result.not_after = info.not_after;
@@ -53,9 +59,9 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
       CONSILIUM_RETURN_IF_ERROR(
           SetInstitutionState(tx, institution.id, institution.state, now));
     }
-    return AppendAudit(
-               tx, NewAudit(now, "coordinator", "institution.enrol",
-                            institution.name, Cat("certificate ", info.serial)))
+    return AppendAudit(tx,
+                       NewAudit(now, "coordinator", action, institution.name,
+                                Cat("certificate ", info.serial)))
         .status();
   };
   // The answer was lost, or its receiver has crashed.
@@ -72,8 +78,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
     result.not_after = info.not_after;
     again = true;
     return AppendAudit(
-               tx, NewAudit(now, "coordinator", "institution.enrol",
-                            institution.name,
+               tx, NewAudit(now, "coordinator", action, institution.name,
                             Cat("certificate ", info.serial,
                                 ", sent again to the key it was issued for")))
         .status();
@@ -88,6 +93,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
         CONSILIUM_ASSIGN_OR_RETURN(const PeerRole role,
                                    ParsePeerRole(row->role));
         result.peer = {options_.federation, role, institution.name};
+        if (role != PeerRole::kInstitution) action = "operator.enrol";
         return row->used_at.has_value() ? repeat(tx, *row) : issue(tx, *row);
       }));
   Log("info", 0, institution.name,
@@ -106,12 +112,10 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
   const absl::Time issued_at = WallNow();
   EnrollResult result;
   result.peer = peer;
-  const absl::Duration lifetime = peer.role == PeerRole::kOperator
-                                      ? options_.operator_lifetime
-                                      : options_.institution_lifetime;
   CONSILIUM_ASSIGN_OR_RETURN(
       result.chain_pem,
-      deps_.ca->IssuePeer(csr_pem, peer, issued_at, lifetime, *deps_.random));
+      deps_.ca->IssuePeer(csr_pem, peer, issued_at, LifetimeOf(peer.role),
+                          *deps_.random));
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                              ParseCertificate(result.chain_pem));
   result.not_after = info.not_after;
@@ -121,7 +125,7 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
         CertificateRow row;
         row.serial = info.serial;
         row.subject_uri = peer.Uri();
-        if (state != nullptr && peer.role != PeerRole::kOperator) {
+        if (state != nullptr && state->role.load() == peer.role) {
           row.institution_id = state->institution_id;
         }
         row.role = std::string(PeerRoleName(peer.role));
@@ -135,9 +139,7 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
                                 Cat("certificate ", info.serial)))
             .status();
       }));
-  if (peer.role == PeerRole::kInstitution) {
-    deps_.listener->OnCertificateExpiry(peer.name, result.not_after);
-  }
+  deps_.listener->OnCertificateExpiry(peer.name, result.not_after);
   return result;
 }
 

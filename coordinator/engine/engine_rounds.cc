@@ -237,14 +237,11 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
     const Settings& overrides, const std::vector<std::string>& cohort) {
   RoundPlanView plan;
   std::vector<InstitutionRow> institutions;
-  std::vector<int64_t> auditors;
   std::map<int64_t, int64_t> last_invited;
   FederationPolicy policy;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(institutions, ListInstitutions(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            auditors, ListEnrolledAs(tx, PeerRoleName(PeerRole::kAuditor)));
         CONSILIUM_ASSIGN_OR_RETURN(const std::optional<RoundRow> latest,
                                    FindLatestRound(tx));
         plan.round = latest.has_value() ? latest->id + 1 : 1;
@@ -282,12 +279,13 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
   std::vector<CohortCandidate> candidates;
   for (const InstitutionRow& row : institutions) {
     if (!wanted.empty() && !wanted.contains(row.name)) continue;
+    if (row.role == PeerRoleName(PeerRole::kOperator)) continue;
     found.insert(row.name);
     if (row.state != InstitutionState::kActive) {
       plan.left_out.push_back(Cat(row.name, ": ", ToString(row.state)));
       continue;
     }
-    if (std::binary_search(auditors.begin(), auditors.end(), row.id)) {
+    if (row.role == PeerRoleName(PeerRole::kAuditor)) {
       plan.left_out.push_back(Cat(row.name, ": an auditor, who only reads"));
       continue;
     }

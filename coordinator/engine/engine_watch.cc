@@ -49,7 +49,10 @@ bool Engine::UploadsMoved(absl::Duration now) {
 
 void Engine::UpdateGauges() {
   int64_t connected = 0;
-  for (const auto& peer : peers_.All()) connected += Connected(*peer) ? 1 : 0;
+  for (const auto& peer : peers_.All()) {
+    if (peer->role.load() != PeerRole::kInstitution) continue;
+    connected += Connected(*peer) ? 1 : 0;
+  }
   deps_.listener->OnConnectedInstitutions(connected);
   deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
                                deps_.store->space().reserved_bytes());

@@ -47,7 +47,8 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
     for (const char* key : {"connected", "last_seen_at", "waiting_for"}) {
       if (document.contains(key)) document.erase(key);
     }
-    for (const char* list : {"institutions", "members", "rounds"}) {
+    for (const char* list :
+         {"institutions", "operators", "members", "rounds"}) {
       if (!document.contains(list)) continue;
       for (json& item : document[list]) {
         item.erase("connected");
@@ -64,6 +65,7 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
       {{"federation", "show"}, v1::FederationInfo::descriptor()},
       {{"institution", "list"}, v1::ListInstitutionsResponse::descriptor()},
       {{"institution", "show", "bank-a"}, v1::InstitutionInfo::descriptor()},
+      {{"operator", "list"}, v1::ListOperatorsResponse::descriptor()},
       {{"round", "list"}, v1::ListRoundsResponse::descriptor()},
       {{"round", "show", "1", "--events"}, v1::RoundInfo::descriptor()},
       {{"round", "show", "2"}, v1::RoundInfo::descriptor()},

@@ -36,12 +36,12 @@ struct EnrollOptions {
 struct Enrollment {
   std::string federation;
   std::string institution;
-  std::string uri;              // consilium://<federation>/institution/<name>
-  std::string service_address;  // host:port, for ClientOptions::coordinator
-  std::string signing_key;      // hexadecimal, as pinned
+  std::string uri;                 // consilium://<federation>/<role>/<name>
+  std::string service_address;     // host:port, for ClientOptions::coordinator
+  std::string signing_key;         // hexadecimal, as pinned
   std::string certificate_serial;  // hexadecimal
   absl::Time not_after;
-  // directory/consilium-client.toml; for a token with the role auditor
+  // directory/consilium-client.toml; for an operator or auditor
   // directory/config.toml, for the `consilium` command.
   std::string config_path;
 };
