@@ -409,6 +409,8 @@ class Engine final : public UploadHost {
   absl::Status ShowStored();
   void Loop();
   void UpdateGauges();
+  // When everybody was last seen, for those who read a stopped store.
+  void StoreSeen();
   void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);
@@ -431,6 +433,7 @@ class Engine final : public UploadHost {
   Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
   absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_gauges_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  absl::Duration next_seen_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_progress_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   int64_t seen_upload_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool started_ ABSL_GUARDED_BY(mu_) = false;

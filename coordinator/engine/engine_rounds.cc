@@ -18,6 +18,12 @@
 #include "coordinator/store/tables.h"
 
 namespace consilium {
+namespace {
+
+// A call costs no transaction; all of a minute cost one.
+constexpr absl::Duration kSeenPeriod = absl::Minutes(1);
+
+}  // namespace
 
 Engine::Engine(EngineOptions options, EngineDeps deps)
     : options_(std::move(options)),
@@ -62,6 +68,7 @@ void Engine::Stop() {
                         "the coordinator is shutting down; resume later",
                         absl::Seconds(1)});
   if (thread_.joinable()) thread_.join();
+  StoreSeen();
   fold_pool_.reset();
 }
 
@@ -90,6 +97,7 @@ absl::Duration Engine::Poll() {
   absl::Duration next = std::min(board_.Expire(mono), hub_.ExpireIdle(mono));
   bool retain = false;
   bool gauges = false;
+  bool seen = false;
   bool moved = false;
   {
     MutexLock lock(&mu_);
@@ -120,6 +128,8 @@ absl::Duration Engine::Poll() {
     if (mono >= next_gauges_) {
       next_gauges_ = mono + absl::Seconds(5);
       gauges = true;
+      seen = mono >= next_seen_;
+      if (seen) next_seen_ = mono + kSeenPeriod;
     }
     next = std::min(next, next_gauges_);
     retain = mono >= next_retention_;
@@ -135,6 +145,7 @@ absl::Duration Engine::Poll() {
     }
   }
   if (gauges) UpdateGauges();
+  if (seen) StoreSeen();
   if (moved) TellWatchers(0);
   // Never spin, whatever is overdue.
   return std::max(next, mono + absl::Milliseconds(1));

@@ -19,7 +19,8 @@ absl::Status TooMany(const RateLimit::Options& options, std::string_view from,
   const int64_t seconds = std::max<int64_t>(
       absl::ToInt64Seconds(absl::Ceil(wait, absl::Seconds(1))), 1);
   return absl::ResourceExhaustedError(Cat("too many ", options.what, from, ": ",
-                                          key, " is ", limit, "; try again in ", seconds, "s"));
+                                          key, " is ", limit, "; try again in ",
+                                          seconds, "s"));
 }
 
 }  // namespace

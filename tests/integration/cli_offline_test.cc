@@ -102,6 +102,21 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
   cli_.OfflineDocument<v1::VerifyAuditResponse>({"audit", "verify"});
 }
 
+TEST_F(CliOfflineTest, WhenAnInstitutionWasLastSeen) {
+  const auto seen = [](const json& list) {
+    return list["institutions"][0]["last_seen_at"];
+  };
+  const std::vector<std::string> verb = {"institution", "list"};
+  const json live = seen(cli_.Document<v1::ListInstitutionsResponse>(verb));
+  ASSERT_TRUE(live.is_string());
+  f_->Stop();
+  EXPECT_EQ(seen(cli_.OfflineDocument<v1::ListInstitutionsResponse>(verb)),
+            live);
+  const json shown = cli_.OfflineDocument<v1::InstitutionInfo>(
+      {"institution", "show", "bank-a"});
+  EXPECT_EQ(shown["last_seen_at"], live);
+}
+
 TEST_F(CliOfflineTest, WhatChangesIsRefused) {
   f_->Stop();
   for (const std::vector<std::string>& verb :
