@@ -90,8 +90,8 @@ absl::Status EnrollCommand(const EnrollOptions& options, bool json,
            Until(enrolled.not_after, SystemClock()->Now())));
   Line(out, "signing key", enrolled.signing_key);
   Line(out, "config", enrolled.config_path);
-  const bool auditor = enrolled.uri.find("/auditor/") != std::string::npos;
-  out << "\nNext: " << (auditor ? "consilium status" : "consilium-client run")
+  const bool staff = enrolled.uri.find("/institution/") == std::string::npos;
+  out << "\nNext: " << (staff ? "consilium status" : "consilium-client run")
       << " --config " << enrolled.config_path << "\n";
   return absl::OkStatus();
 }

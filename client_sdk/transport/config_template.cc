@@ -88,13 +88,12 @@ std::string ClientConfigText(std::string_view federation,
              "coordinator = \"", service_address, "\"\n", kDefaults);
 }
 
-std::string AuditorConfigText(std::string_view federation,
-                              std::string_view auditor,
-                              std::string_view service_address) {
-  return Cat("# What the `consilium` command needs: auditor ", auditor,
-             " of federation ", federation,
+std::string StaffConfigText(const PeerName& name,
+                            std::string_view service_address) {
+  return Cat("# What the `consilium` command needs: ", PeerRoleName(name.role),
+             " ", name.name, " of federation ", name.federation,
              ".\n# Paths count from this file's folder.\ncoordinator = \"",
-             service_address, "\"\nfederation = \"", federation,
+             service_address, "\"\nfederation = \"", name.federation,
              "\"\ncertificate = \"client.pem\"\nkey = \"client.key\"\n",
              "ca = \"root-ca.pem\"\nsigning_key = \"signing.pub\"\n");
 }

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "consilium/secure/identity.h"
+
 namespace consilium::client::internal {
 
 // The text of consilium-client.toml for a new institution: what it must have,
@@ -12,10 +14,10 @@ namespace consilium::client::internal {
 std::string ClientConfigText(std::string_view federation,
                              std::string_view institution,
                              std::string_view service_address);
-// Of config.toml for an auditor, as coordinator/cli/operator_config.h reads it.
-std::string AuditorConfigText(std::string_view federation,
-                              std::string_view auditor,
-                              std::string_view service_address);
+// Of config.toml for an operator or auditor, as
+// coordinator/cli/operator_config.h reads it.
+std::string StaffConfigText(const PeerName& name,
+                            std::string_view service_address);
 
 }  // namespace consilium::client::internal
 

@@ -17,6 +17,7 @@
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/secure/pin_root.h"
 #include "consilium/secure/proxy.h"
+#include "consilium/secure/random.h"
 #include "consilium/secure/token.h"
 #include "consilium/v1/enrollment.grpc.pb.h"
 #include "grpcpp/create_channel.h"
@@ -102,6 +103,38 @@ absl::StatusOr<v1::EnrollResponse> Call(const EnrollOptions& options,
   return response;
 }
 
+// With the same token and key, so that a lost answer comes once more.
+absl::StatusOr<v1::EnrollResponse> CallPatiently(const EnrollOptions& options,
+                                                 const Request& request,
+                                                 const std::string& root_pem,
+                                                 const std::string& csr_pem,
+                                                 const CancelToken& cancel) {
+  Backoff backoff({absl::Seconds(1), absl::Seconds(30), 2.0}, SystemRandom());
+  Sleeper* const sleeper =
+      options.sleeper != nullptr ? options.sleeper : SystemSleeper();
+  absl::Duration waited;
+  for (;;) {
+    absl::StatusOr<v1::EnrollResponse> response =
+        Call(options, request, root_pem, csr_pem, cancel);
+    if (!absl::IsResourceExhausted(response.status()) &&
+        !absl::IsUnavailable(response.status())) {
+      return response;
+    }
+    const absl::Duration wait = backoff.Next();
+    if (waited + wait > options.retry_for) return response;
+    waited += wait;
+    CONSILIUM_RETURN_IF_ERROR(sleeper->Sleep(wait, cancel));
+  }
+}
+
+// The one that an earlier call left behind, or a new one.
+absl::StatusOr<TlsKey> KeyFor(FileSystem* fs, const std::string& path) {
+  if (fs->Exists(path)) return TlsKey::LoadFile(fs, path);
+  CONSILIUM_ASSIGN_OR_RETURN(TlsKey key, TlsKey::Generate());
+  CONSILIUM_RETURN_IF_ERROR(key.SaveFile(fs, path));
+  return key;
+}
+
 absl::Status Wrong(std::string_view what) {
   return absl::UnauthenticatedError(
       Cat("what the coordinator issued does not verify: ", what));
@@ -132,9 +165,6 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
                      Quoted(identity->leaf.subject_uri), ", the answer says ",
                      Quoted(response.uri())));
   }
-  if (name->role == PeerRole::kOperator) {
-    return Wrong("an operator is not enrolled");
-  }
   return std::pair(*name, identity->leaf);
 }
 
@@ -161,15 +191,15 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
                        .proxy = request.proxy,
                        .timeout = options.timeout,
                        .now = now}));
-  // On disk before the token is spent: a crash here costs a token, never the
-  // key of a certificate that was issued.
-  CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key, TlsKey::Generate());
-  CONSILIUM_RETURN_IF_ERROR(key.SaveFile(fs, paths.tls.key));
+  // On disk before the token is spent: only this key can ask for the
+  // certificate again.
+  CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key, KeyFor(fs, paths.tls.key));
   CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes key_pem, key.ToPem());
   CONSILIUM_ASSIGN_OR_RETURN(const std::string csr,
                              CreateCertificateRequest(key, "institution"));
-  CONSILIUM_ASSIGN_OR_RETURN(const v1::EnrollResponse response,
-                             Call(options, request, root_pem, csr, cancel));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const v1::EnrollResponse response,
+      CallPatiently(options, request, root_pem, csr, cancel));
   CONSILIUM_ASSIGN_OR_RETURN(
       const auto issued, Verify(response, request.fingerprint, key_pem, now));
   const auto& [name, leaf] = issued;
@@ -188,19 +218,18 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;
-  const bool auditor = name.role == PeerRole::kAuditor;
+  const bool staff = name.role != PeerRole::kInstitution;
   enrollment.config_path = JoinPath(
-      options.directory, auditor ? "config.toml" : "consilium-client.toml");
+      options.directory, staff ? "config.toml" : "consilium-client.toml");
   CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
       fs, paths.tls.root, AsBytes(response.root_ca_pem()), 0644));
   CONSILIUM_RETURN_IF_ERROR(
       WriteFileAtomic(fs, paths.signing_key, AsBytes(signing_pem), 0644));
   if (!fs->Exists(enrollment.config_path)) {
     const std::string config =
-        auditor ? internal::AuditorConfigText(name.federation, name.name,
-                                              enrollment.service_address)
-                : internal::ClientConfigText(name.federation, name.name,
-                                             enrollment.service_address);
+        staff ? internal::StaffConfigText(name, enrollment.service_address)
+              : internal::ClientConfigText(name.federation, name.name,
+                                           enrollment.service_address);
     CONSILIUM_RETURN_IF_ERROR(
         WriteFileAtomic(fs, enrollment.config_path, AsBytes(config), 0644));
   }

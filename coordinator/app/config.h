@@ -82,6 +82,8 @@ struct CoordinatorConfig {
     int64_t max_layout_bytes = int64_t{64} << 20;
     int64_t max_control_bytes = int64_t{4} << 20;
     int64_t max_admin_jobs = 2;
+    int64_t enrollments_per_minute = 600;
+    int64_t enrollments_per_minute_and_address = 30;
     absl::Duration long_poll_timeout = absl::Seconds(25);
     absl::Duration upload_idle_timeout = absl::Minutes(2);
     absl::Duration progress_period = absl::Seconds(2);

@@ -330,6 +330,15 @@ void AddLimits(Keys& k) {
       "diff, contribution verify, db check and backup, audit verify); a "
       "further one is refused until one has ended. Less than "
       "workers.admin_threads."));
+  k.push_back(Count(
+      s, "enrollments_per_minute", AT(limits.enrollments_per_minute), 0,
+      1'000'000,
+      "Attempts to enrol, of all callers: anybody may reach that listener. 0: "
+      "no limit."));
+  k.push_back(
+      Count(s, "enrollments_per_minute_and_address",
+            AT(limits.enrollments_per_minute_and_address), 0, 1'000'000,
+            "The same from one address (of IPv6, from one /64). 0: no limit."));
   k.push_back(
       Span(s, "long_poll_timeout", AT(limits.long_poll_timeout), kSecond,
            absl::Minutes(10),

@@ -160,10 +160,18 @@ class Maker {
           row.name = options_.federation;
           row.created_at = now_;
           CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, row));
+          InstitutionRow first;
+          first.name = options_.operator_name;
+          first.role = std::string(PeerRoleName(PeerRole::kOperator));
+          first.state = InstitutionState::kActive;
+          first.created_at = now_;
+          first.updated_at = now_;
           CertificateRow certificate;
+          CONSILIUM_ASSIGN_OR_RETURN(certificate.institution_id,
+                                     InsertInstitution(tx, first));
           certificate.serial = operator_info.serial;
           certificate.subject_uri = operator_info.subject_uri;
-          certificate.role = std::string(PeerRoleName(PeerRole::kOperator));
+          certificate.role = first.role;
           certificate.fingerprint = operator_info.fingerprint.Hex();
           certificate.not_before = operator_info.not_before;
           certificate.not_after = operator_info.not_after;

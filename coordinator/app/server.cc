@@ -292,8 +292,16 @@ class Server final : public CoordinatorServer {
         static_cast<uint64_t>(config_.limits.upload_window_bytes);
     limits.max_metrics = static_cast<int>(config_.limits.max_metrics);
     federation_service_ = std::make_unique<FederationServiceImpl>(deps, limits);
-    enrollment_service_ =
-        std::make_unique<EnrollmentServiceImpl>(deps, root_pem_);
+    RateLimit::Options enrollments;
+    enrollments.what = "enrolments";
+    enrollments.per_minute = config_.limits.enrollments_per_minute;
+    enrollments.per_minute_key = "limits.enrollments_per_minute";
+    enrollments.per_minute_and_address =
+        config_.limits.enrollments_per_minute_and_address;
+    enrollments.per_minute_and_address_key =
+        "limits.enrollments_per_minute_and_address";
+    enrollment_service_ = std::make_unique<EnrollmentServiceImpl>(
+        deps, root_pem_, std::move(enrollments));
     AdminServiceOptions admin;
     admin.server_lifetime = config_.certificates.server_lifetime;
     admin.renew_before = config_.certificates.renew_before;

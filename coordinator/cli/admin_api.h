@@ -24,6 +24,9 @@ namespace consilium {
     false)                                                                     \
   X(GetInstitution, GetInstitutionRequest, InstitutionInfo, false)             \
   X(SetInstitutionState, SetInstitutionStateRequest, InstitutionInfo, false)   \
+  X(InviteOperator, InviteOperatorRequest, InviteInstitutionResponse, false)   \
+  X(ListOperators, ListOperatorsRequest, ListOperatorsResponse, false)         \
+  X(RevokeOperator, RevokeOperatorRequest, OperatorInfo, false)                \
   X(PlanRound, PlanRoundRequest, RoundPlan, false)                             \
   X(StartRound, StartRoundRequest, RoundInfo, false)                           \
   X(ListRounds, ListRoundsRequest, ListRoundsResponse, false)                  \

@@ -152,6 +152,7 @@ void AddStatusCommands(CommandGroup root, Cli& cli);
 void AddFederationCommands(CommandGroup root, Cli& cli);
 void AddInitCommand(CommandGroup root, Cli& cli);
 void AddInstitutionCommands(CommandGroup root, Cli& cli);
+void AddOperatorCommands(CommandGroup root, Cli& cli);
 void AddRoundCommands(CommandGroup root, Cli& cli);
 void AddContributionCommands(CommandGroup root, Cli& cli);
 void AddVersionCommands(CommandGroup root, Cli& cli);

@@ -176,6 +176,7 @@ int RunCli(const std::vector<std::string>& args,
   AddStatusCommands(root, cli);
   AddFederationCommands(root, cli);
   AddInstitutionCommands(root, cli);
+  AddOperatorCommands(root, cli);
   AddRoundCommands(root, cli);
   AddContributionCommands(root, cli);
   AddVersionCommands(root, cli);

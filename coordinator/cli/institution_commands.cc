@@ -5,6 +5,7 @@
 
 #include "consilium/base/strings.h"
 #include "coordinator/cli/command.h"
+#include "coordinator/cli/invitation.h"
 
 namespace consilium {
 namespace {
@@ -71,17 +72,6 @@ absl::Status List(Cli& cli) {
   });
 }
 
-// An enrolment listener bound to every address is reached where the
-// coordinator is.
-std::string ReachableAddress(const std::string& told,
-                             const std::string& coordinator) {
-  const auto enrollment = HostPort::Parse(told);
-  const auto known = HostPort::Parse(coordinator);
-  if (!enrollment.ok() || !known.ok()) return told;
-  if (enrollment->host != "0.0.0.0" && enrollment->host != "::") return told;
-  return HostPort{known->host, enrollment->port}.ToString();
-}
-
 struct InviteArgs {
   v1::InviteInstitutionRequest request;
   std::string expires;
@@ -90,31 +80,13 @@ struct InviteArgs {
 
 absl::Status Invite(Cli& cli, const InviteArgs& args) {
   v1::InviteInstitutionRequest request = args.request;
-  if (!args.expires.empty()) {
-    auto lifetime = ParseDuration(args.expires);
-    if (!lifetime.ok()) return Annotate(lifetime.status(), "--expires");
-    request.set_token_lifetime_seconds(
-        static_cast<uint64_t>(absl::ToInt64Seconds(*lifetime)));
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const uint64_t lifetime,
+                             TokenLifetime(args.expires));
+  request.set_token_lifetime_seconds(lifetime);
   CONSILIUM_RETURN_IF_ERROR(AddSettings(args.labels, request.mutable_labels()));
   CONSILIUM_ASSIGN_OR_RETURN(v1::InviteInstitutionResponse invitation,
                              cli.Call(&AdminApi::InviteInstitution, request));
-  CONSILIUM_ASSIGN_OR_RETURN(AdminSession* const session, cli.Session());
-  invitation.set_enrollment_address(ReachableAddress(
-      invitation.enrollment_address(), session->config.coordinator));
-  return cli.Show(invitation, [&](std::ostream& out) {
-    Fields()
-        .Add("invited", request.name())
-        .Add("token", invitation.token())
-        .Add("good until", cli.style().When(invitation.expires_at()))
-        .Add("CA fingerprint", invitation.ca_fingerprint())
-        .Print(out, cli.style());
-    out << "\nThe token works once and is shown only now. At " << request.name()
-        << ", run:\n  consilium-client enroll --coordinator "
-        << invitation.enrollment_address() << " \\\n    --token "
-        << invitation.token() << " \\\n    --ca-fingerprint "
-        << invitation.ca_fingerprint() << " --dir " << request.name() << "\n";
-  });
+  return ShowInvitation(cli, request.name(), std::move(invitation));
 }
 
 absl::Status SetState(Cli& cli, const v1::SetInstitutionStateRequest& request) {

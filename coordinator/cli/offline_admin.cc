@@ -58,6 +58,10 @@ class OfflineAdmin final : public AdminApi {
                               v1::InstitutionInfo* out) override {
     return queries_.Institution(request.name(), out);
   }
+  absl::Status ListOperators(const v1::ListOperatorsRequest&,
+                             v1::ListOperatorsResponse* out) override {
+    return queries_.Operators(out);
+  }
   absl::Status ListRounds(const v1::ListRoundsRequest& request,
                           v1::ListRoundsResponse* out) override {
     return queries_.Rounds(request, out);

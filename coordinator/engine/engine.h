@@ -229,7 +229,9 @@ class Engine final : public UploadHost {
   absl::StatusOr<std::optional<Refused>> ReportEvaluation(
       const Caller& caller, int64_t round, const Sha256Digest& candidate,
       int64_t examples, std::map<std::string, double> metrics);
-  // Errors: UNAUTHENTICATED for a token that is wrong, used or expired.
+  // The key that used a token gets the same certificate again, until the token
+  // expires. Errors: UNAUTHENTICATED for a token that is wrong, used by another
+  // key or expired.
   absl::StatusOr<EnrollResult> Enroll(std::string_view token,
                                       std::string_view csr_pem);
   // Of any role; the lifetime is that of the role.
@@ -248,6 +250,10 @@ class Engine final : public UploadHost {
   absl::Status SetInstitution(const std::string& actor, const std::string& name,
                               InstitutionState state,
                               const std::string& reason);
+  // An operator or an auditor, for good: its streams end with their next
+  // message. Errors: NOT_FOUND; FAILED_PRECONDITION for the last operator.
+  absl::Status RevokeStaff(const std::string& actor, const std::string& name,
+                           const std::string& reason);
   absl::Status SetPolicy(const std::string& actor, const Settings& changes,
                          const std::string& reason);
   absl::StatusOr<Settings> Policy();
@@ -408,12 +414,16 @@ class Engine final : public UploadHost {
   // Why a round that is not live takes nothing from an institution.
   Refused NotLive(int64_t round);
 
+  absl::Duration LifetimeOf(PeerRole role) const;
+
   // engine_watch.cc
   void TellWatchers(int64_t round);
   bool UploadsMoved(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status ShowStored();
   void Loop();
   void UpdateGauges();
+  // When everybody was last seen, for those who read a stopped store.
+  void StoreSeen();
   void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);
@@ -436,6 +446,7 @@ class Engine final : public UploadHost {
   Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
   absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_gauges_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
+  absl::Duration next_seen_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_progress_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   int64_t seen_upload_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool started_ ABSL_GUARDED_BY(mu_) = false;

@@ -1,6 +1,5 @@
 // What operators do. Each change and its audit entry are one transaction.
 
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,11 +38,8 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
                                                   PeerRole role,
                                                   absl::Duration lifetime,
                                                   const Settings& labels) {
-  CONSILIUM_RETURN_IF_ERROR(ValidateName("institution", name));
-  if (role == PeerRole::kOperator) {
-    return absl::InvalidArgumentError(
-        "operators are not invited; `consilium init` makes their certificate");
-  }
+  const bool staff = role != PeerRole::kInstitution;
+  CONSILIUM_RETURN_IF_ERROR(ValidateName(PeerRoleName(role), name));
   if (lifetime == absl::ZeroDuration()) lifetime = options_.token_lifetime;
   const absl::Time now = deps_.clock->Now();
   const EnrollmentToken token = EnrollmentToken::Generate(*deps_.random);
@@ -60,19 +56,20 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
                     "another name"));
           }
           // One name, one role: what it did stays attributable.
-          const PeerRole other = role == PeerRole::kAuditor
-                                     ? PeerRole::kInstitution
-                                     : PeerRole::kAuditor;
-          CONSILIUM_ASSIGN_OR_RETURN(const std::vector<int64_t> enrolled,
-                                     ListEnrolledAs(tx, PeerRoleName(other)));
-          if (std::binary_search(enrolled.begin(), enrolled.end(), row.id)) {
-            return absl::FailedPreconditionError(Cat(
-                name, " has enrolled as ", PeerRoleName(other), "; invite the ",
-                PeerRoleName(role), " under another name"));
+          if (row.role != PeerRoleName(role)) {
+            if (row.state != InstitutionState::kInvited) {
+              return absl::FailedPreconditionError(
+                  Cat(name, " has enrolled as ", row.role, "; invite the ",
+                      PeerRoleName(role), " under another name"));
+            }
+            row.role = std::string(PeerRoleName(role));
+            CONSILIUM_RETURN_IF_ERROR(
+                SetInstitutionRole(tx, row.id, row.role, now));
           }
           CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
         } else {
           row.name = name;
+          row.role = std::string(PeerRoleName(role));
           row.label_json = nlohmann::json(labels).dump();
           row.created_at = now;
           row.updated_at = now;
@@ -86,13 +83,67 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
         stored.created_at = now;
         stored.created_by = actor;
         CONSILIUM_RETURN_IF_ERROR(InsertToken(tx, stored));
-        return AppendAudit(tx, NewAudit(now, actor, "institution.invite", name,
+        return AppendAudit(tx, NewAudit(now, actor,
+                                        staff ? "operator.invite"
+                                              : "institution.invite",
+                                        name,
                                         Cat("role ", stored.role, ", until ",
                                             FormatTime(stored.expires_at))))
             .status();
       }));
   peers_.Put(row);
   return Invitation{token.ToText(), now + lifetime};
+}
+
+absl::Status Engine::RevokeStaff(const std::string& actor,
+                                 const std::string& name,
+                                 const std::string& reason) {
+  const absl::Time now = deps_.clock->Now();
+  InstitutionRow row;
+  std::vector<CertificateRow> certificates;
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const auto found, FindInstitution(tx, name));
+        if (!found.has_value() ||
+            found->role == PeerRoleName(PeerRole::kInstitution)) {
+          return absl::NotFoundError(Cat("there is no operator or auditor ",
+                                         Quoted(name),
+                                         "; see `consilium operator list`"));
+        }
+        row = *found;
+        if (row.role == PeerRoleName(PeerRole::kOperator) &&
+            row.state == InstitutionState::kActive) {
+          CONSILIUM_ASSIGN_OR_RETURN(
+              const int64_t others, CountOtherOperators(tx, row.id, WallNow()));
+          if (others == 0) {
+            return absl::FailedPreconditionError(
+                Cat(name,
+                    " is the last operator, and nobody could undo it; "
+                    "first `consilium operator invite` another one, who "
+                    "then enrols"));
+          }
+        }
+        CONSILIUM_RETURN_IF_ERROR(
+            SetInstitutionState(tx, row.id, InstitutionState::kRevoked, now));
+        row.state = InstitutionState::kRevoked;
+        CONSILIUM_ASSIGN_OR_RETURN(certificates, ListCertificates(tx, row.id));
+        CONSILIUM_RETURN_IF_ERROR(
+            RevokeCertificatesOf(tx, row.id, now, reason).status());
+        CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
+        return AppendAudit(
+                   tx, NewAudit(now, actor, "operator.revoke", name, reason))
+            .status();
+      }));
+  peers_.Put(row);
+  for (const CertificateRow& certificate : certificates) {
+    peers_.RevokeSerial(certificate.serial);
+  }
+  deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
+  Log("info", 0, name,
+      Cat("operator.revoke", reason.empty() ? "" : ": ", reason));
+  // Whoever watches is looked at once more.
+  TellWatchers(0);
+  return absl::OkStatus();
 }
 
 absl::Status Engine::SetInstitution(const std::string& actor,
@@ -114,6 +165,10 @@ absl::Status Engine::SetInstitution(const std::string& actor,
                                      "; see `consilium institution list`"));
     }
     row = *found;
+    if (row.role == PeerRoleName(PeerRole::kOperator)) {
+      return absl::FailedPreconditionError(
+          Cat(name, " is an operator; see `consilium operator revoke`"));
+    }
     if (row.state == InstitutionState::kInvited &&
         state != InstitutionState::kRevoked) {
       return absl::FailedPreconditionError(

@@ -18,6 +18,12 @@
 #include "coordinator/store/tables.h"
 
 namespace consilium {
+namespace {
+
+// A call costs no transaction; all of a minute cost one.
+constexpr absl::Duration kSeenPeriod = absl::Minutes(1);
+
+}  // namespace
 
 Engine::Engine(EngineOptions options, EngineDeps deps)
     : options_(std::move(options)),
@@ -62,6 +68,7 @@ void Engine::Stop() {
                         "the coordinator is shutting down; resume later",
                         absl::Seconds(1)});
   if (thread_.joinable()) thread_.join();
+  StoreSeen();
   fold_pool_.reset();
 }
 
@@ -91,6 +98,7 @@ absl::Duration Engine::Poll() {
   absl::Duration next = std::min(board_.Expire(mono), hub_.ExpireIdle(mono));
   bool retain = false;
   bool gauges = false;
+  bool seen = false;
   bool moved = false;
   {
     MutexLock lock(&mu_);
@@ -121,6 +129,8 @@ absl::Duration Engine::Poll() {
     if (mono >= next_gauges_) {
       next_gauges_ = mono + absl::Seconds(5);
       gauges = true;
+      seen = mono >= next_seen_;
+      if (seen) next_seen_ = mono + kSeenPeriod;
     }
     next = std::min(next, next_gauges_);
     retain = mono >= next_retention_;
@@ -136,6 +146,7 @@ absl::Duration Engine::Poll() {
     }
   }
   if (gauges) UpdateGauges();
+  if (seen) StoreSeen();
   if (moved) TellWatchers(0);
   // Never spin, whatever is overdue.
   next = std::max(next, mono + absl::Milliseconds(1));
@@ -242,14 +253,11 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
     const Settings& overrides, const std::vector<std::string>& cohort) {
   RoundPlanView plan;
   std::vector<InstitutionRow> institutions;
-  std::vector<int64_t> auditors;
   std::map<int64_t, int64_t> last_invited;
   FederationPolicy policy;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(institutions, ListInstitutions(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            auditors, ListEnrolledAs(tx, PeerRoleName(PeerRole::kAuditor)));
         CONSILIUM_ASSIGN_OR_RETURN(const std::optional<RoundRow> latest,
                                    FindLatestRound(tx));
         plan.round = latest.has_value() ? latest->id + 1 : 1;
@@ -287,12 +295,13 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
   std::vector<CohortCandidate> candidates;
   for (const InstitutionRow& row : institutions) {
     if (!wanted.empty() && !wanted.contains(row.name)) continue;
+    if (row.role == PeerRoleName(PeerRole::kOperator)) continue;
     found.insert(row.name);
     if (row.state != InstitutionState::kActive) {
       plan.left_out.push_back(Cat(row.name, ": ", ToString(row.state)));
       continue;
     }
-    if (std::binary_search(auditors.begin(), auditors.end(), row.id)) {
+    if (row.role == PeerRoleName(PeerRole::kAuditor)) {
       plan.left_out.push_back(Cat(row.name, ": an auditor, who only reads"));
       continue;
     }

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "consilium/base/status_macros.h"
+#include "consilium/base/strings.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/round/round_json.h"
 #include "coordinator/store/tables.h"
@@ -68,10 +70,44 @@ bool Engine::UploadsMoved(absl::Duration now) {
 
 void Engine::UpdateGauges() {
   int64_t connected = 0;
-  for (const auto& peer : peers_.All()) connected += Connected(*peer) ? 1 : 0;
+  for (const auto& peer : peers_.All()) {
+    if (peer->role.load() != PeerRole::kInstitution) continue;
+    connected += Connected(*peer) ? 1 : 0;
+  }
   deps_.listener->OnConnectedInstitutions(connected);
   deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
                                deps_.store->space().reserved_bytes());
+}
+
+void Engine::StoreSeen() {
+  struct Seen {
+    std::shared_ptr<PeerState> peer;
+    int64_t ns = 0;
+    absl::Time at;
+  };
+  std::vector<Seen> all;
+  const absl::Time now = deps_.clock->Now();
+  const absl::Duration mono = deps_.clock->Monotonic();
+  for (std::shared_ptr<PeerState>& peer : peers_.All()) {
+    const int64_t ns = peer->last_seen_ns.load();
+    if (ns == peer->stored_seen_ns.load()) continue;
+    const absl::Time at = now - (mono - absl::Nanoseconds(ns));
+    all.push_back({std::move(peer), ns, at});
+  }
+  if (all.empty()) return;
+  const absl::Status written =
+      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+        for (const Seen& seen : all) {
+          CONSILIUM_RETURN_IF_ERROR(
+              TouchInstitution(tx, seen.peer->institution_id, seen.at));
+        }
+        return absl::OkStatus();
+      });
+  if (!written.ok()) {
+    Log("warn", 0, "", Cat("last seen: ", StdView(written.message())));
+    return;
+  }
+  for (const Seen& seen : all) seen.peer->stored_seen_ns.store(seen.ns);
 }
 
 // What metrics say before anything changes.

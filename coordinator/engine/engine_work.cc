@@ -1,4 +1,4 @@
-// What institutions do: work, progress, uploads, evaluation, enrolment.
+// What institutions do: work, progress, uploads, evaluation.
 
 #include <algorithm>
 #include <string>
@@ -7,7 +7,6 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
-#include "consilium/secure/token.h"
 #include "coordinator/engine/contribution_stats.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/tables.h"
@@ -485,106 +484,6 @@ absl::Status Engine::QuarantineUpload(const Caller& caller, int64_t round,
              },
              [](WriteTx&, const Transition&) { return absl::OkStatus(); })
       .status();
-}
-
-absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
-                                            std::string_view csr_pem) {
-  // One answer for every way a token can be bad.
-  const absl::Status bad = absl::UnauthenticatedError(
-      "the enrolment token is wrong, used or expired; ask the operator for a "
-      "new one (`consilium institution invite`)");
-  const auto token = EnrollmentToken::Parse(token_text);
-  if (!token.ok()) return bad;
-  CONSILIUM_RETURN_IF_ERROR(VerifyCertificateRequest(csr_pem));
-  const absl::Time now = deps_.clock->Now();
-  const absl::Time issued_at = WallNow();
-  EnrollResult result;
-  InstitutionRow institution;
-  const absl::Status written =
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        const auto row = ConsumeToken(tx, token->Hash().Hex(), now);
-        if (!row.ok()) return bad;
-        CONSILIUM_ASSIGN_OR_RETURN(institution,
-                                   GetInstitution(tx, row->institution_id));
-        if (institution.state == InstitutionState::kRevoked) return bad;
-        CONSILIUM_ASSIGN_OR_RETURN(const PeerRole role,
-                                   ParsePeerRole(row->role));
-        result.peer = {options_.federation, role, institution.name};
-        CONSILIUM_ASSIGN_OR_RETURN(
-            result.chain_pem,
-            deps_.ca->IssuePeer(csr_pem, result.peer, issued_at,
-                                options_.institution_lifetime, *deps_.random));
-        CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
-                                   ParseCertificate(result.chain_pem));
-        result.not_after = info.not_after;
-        CertificateRow certificate;
-        certificate.serial = info.serial;
-        certificate.subject_uri = result.peer.Uri();
-        certificate.institution_id = institution.id;
-        certificate.role = row->role;
-        certificate.fingerprint = info.fingerprint.Hex();
-        certificate.not_before = info.not_before;
-        certificate.not_after = info.not_after;
-        certificate.issued_at = issued_at;
-        CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, certificate));
-        if (institution.state == InstitutionState::kInvited) {
-          institution.state = InstitutionState::kActive;
-          CONSILIUM_RETURN_IF_ERROR(
-              SetInstitutionState(tx, institution.id, institution.state, now));
-        }
-        return AppendAudit(tx, NewAudit(now, "coordinator", "institution.enrol",
-                                        institution.name,
-                                        Cat("certificate ", info.serial)))
-            .status();
-      });
-  CONSILIUM_RETURN_IF_ERROR(written);
-  peers_.Put(institution);
-  deps_.listener->OnCertificateExpiry(institution.name, result.not_after);
-  Log("info", 0, institution.name, "enrolled");
-  MutexLock lock(&mu_);
-  Kick();  // a continuous schedule may have waited for this one
-  return result;
-}
-
-absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
-                                           std::string_view csr_pem) {
-  const absl::Time now = deps_.clock->Now();
-  const absl::Time issued_at = WallNow();
-  EnrollResult result;
-  result.peer = peer;
-  const absl::Duration lifetime = peer.role == PeerRole::kOperator
-                                      ? options_.operator_lifetime
-                                      : options_.institution_lifetime;
-  CONSILIUM_ASSIGN_OR_RETURN(
-      result.chain_pem,
-      deps_.ca->IssuePeer(csr_pem, peer, issued_at, lifetime, *deps_.random));
-  CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
-                             ParseCertificate(result.chain_pem));
-  result.not_after = info.not_after;
-  const std::shared_ptr<PeerState> state = peers_.Find(peer.name);
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CertificateRow row;
-        row.serial = info.serial;
-        row.subject_uri = peer.Uri();
-        if (state != nullptr && peer.role != PeerRole::kOperator) {
-          row.institution_id = state->institution_id;
-        }
-        row.role = std::string(PeerRoleName(peer.role));
-        row.fingerprint = info.fingerprint.Hex();
-        row.not_before = info.not_before;
-        row.not_after = info.not_after;
-        row.issued_at = issued_at;
-        CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, row));
-        return AppendAudit(
-                   tx, NewAudit(now, peer.Uri(), "certificate.renew", peer.name,
-                                Cat("certificate ", info.serial)))
-            .status();
-      }));
-  if (peer.role == PeerRole::kInstitution) {
-    deps_.listener->OnCertificateExpiry(peer.name, result.not_after);
-  }
-  return result;
 }
 
 }  // namespace consilium

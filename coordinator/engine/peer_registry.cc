@@ -58,7 +58,16 @@ absl::Status PeerRegistry::CheckSerial(const PeerName& peer,
 absl::Status PeerRegistry::AdmitStaff(const PeerName& peer,
                                       std::string_view serial) const {
   CONSILIUM_RETURN_IF_ERROR(CheckFederation(peer));
-  return CheckSerial(peer, serial);
+  CONSILIUM_RETURN_IF_ERROR(CheckSerial(peer, serial));
+  const std::shared_ptr<PeerState> found = Find(peer.name);
+  if (found == nullptr || found->role.load() != peer.role ||
+      !found->revoked.load()) {
+    return absl::OkStatus();
+  }
+  return absl::UnauthenticatedError(
+      Cat(peer.Uri(),
+          " is revoked, which is final; to come back, ask an "
+          "operator for an invitation under another name"));
 }
 
 absl::StatusOr<Caller> PeerRegistry::Admit(const PeerName& peer,
@@ -89,6 +98,8 @@ void PeerRegistry::Put(const InstitutionRow& row) {
     peer->institution_id = row.id;
     peer->name = row.name;
   }
+  const auto role = ParsePeerRole(row.role);
+  if (role.ok()) peer->role.store(*role);
   peer->revoked.store(row.state == InstitutionState::kRevoked);
   peer->suspended.store(row.state == InstitutionState::kSuspended);
 }

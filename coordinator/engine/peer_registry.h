@@ -25,15 +25,19 @@
 
 namespace consilium {
 
-// An institution as the running coordinator knows it. Shared by every call of
-// it that is under way; `revoked` turns true while they run.
+// An institution, operator or auditor as the running coordinator knows it.
+// Shared by every call of it that is under way; `revoked` turns true while they
+// run.
 struct PeerState {
   int64_t institution_id = 0;
   std::string name;
+  // May change until it enrols.
+  std::atomic<PeerRole> role{PeerRole::kInstitution};
   std::atomic<bool> revoked{false};
   std::atomic<bool> suspended{false};
-  std::atomic<int64_t> streams{0};       // open streams and long polls
-  std::atomic<int64_t> last_seen_ns{0};  // monotonic; 0: not in this process
+  std::atomic<int64_t> streams{0};         // open streams and long polls
+  std::atomic<int64_t> last_seen_ns{0};    // monotonic; 0: not in this process
+  std::atomic<int64_t> stored_seen_ns{0};  // what of it the store knows
 
   // What it says it runs, as of its last greeting; empty: none yet.
   std::string software() const {
@@ -78,8 +82,8 @@ class PeerRegistry {
   // Each says what to do.
   absl::StatusOr<Caller> Admit(const PeerName& peer,
                                std::string_view serial) const;
-  // Operators have no row and auditors no state of their own: only their
-  // certificates can be revoked.
+  // The same for operators and auditors, for every message; one that the store
+  // does not know yet is taken at its certificate's word.
   absl::Status AdmitStaff(const PeerName& peer, std::string_view serial) const;
 
   void Put(const InstitutionRow& row);

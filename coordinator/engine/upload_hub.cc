@@ -462,6 +462,7 @@ void UploadHub::CloseAll(const Refused& refused) {
     for (auto& [id, session] : sessions_) closing.push_back(session);
     sessions_.clear();
   }
+  listener_->OnUploadsInProgress(0);
   for (const auto& session : closing) session->Close(refused);
 }
 

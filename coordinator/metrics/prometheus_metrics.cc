@@ -125,9 +125,10 @@ struct PrometheusMetrics::Impl {
   Gauge& connected = Gauges(registry, "consilium_institutions_connected",
                             "Institutions connected now.")
                          .Add({});
-  Gauge& uploads = Gauges(registry, "consilium_uploads_in_progress",
-                          "Upload streams open now.")
-                       .Add({});
+  Gauge& uploads =
+      Gauges(registry, "consilium_uploads_in_progress",
+             "Uploads begun and not over, with a stream or between two.")
+          .Add({});
   Family<Histogram>& rpc = Histograms(
       registry, "consilium_rpc_seconds",
       "Time of a call by method and status; long polls wait on purpose.");

@@ -151,22 +151,18 @@ absl::Status AdminQueries::FillInstitution(ReadTx& tx,
                                            v1::InstitutionInfo* out) {
   out->set_name(row.name);
   out->set_state(std::string(ToString(row.state)));
-  out->set_role("institution");
+  out->set_role(row.role);
   AddLabels(row.label_json, out->mutable_labels());
   out->set_created_at(MicrosOf(row.created_at));
-  out->set_last_seen_at(Micros(row.last_seen_at));
+  out->set_last_seen_at(LastSeen(row));
   if (engine_ != nullptr) {
     if (const auto peer = engine_->peers().Find(row.name); peer != nullptr) {
       out->set_connected(engine_->Connected(*peer));
       out->set_software(peer->software());
-      if (const auto seen = engine_->LastSeen(*peer); seen.has_value()) {
-        out->set_last_seen_at(MicrosOf(*seen));
-      }
     }
   }
   CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListCertificates(tx, row.id));
   for (const CertificateRow& certificate : rows) {
-    out->set_role(certificate.role);
     if (!certificate.revoked_at.has_value()) {
       out->set_certificate_not_after(std::max(out->certificate_not_after(),
                                               MicrosOf(certificate.not_after)));
@@ -190,6 +186,7 @@ absl::Status AdminQueries::Institutions(v1::ListInstitutionsResponse* out) {
   return store_.history().Read([&](ReadTx& tx) -> absl::Status {
     CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListInstitutions(tx));
     for (const InstitutionRow& row : rows) {
+      if (row.role == PeerRoleName(PeerRole::kOperator)) continue;
       CONSILIUM_RETURN_IF_ERROR(
           FillInstitution(tx, row, false, out->add_institutions()));
     }
@@ -197,11 +194,61 @@ absl::Status AdminQueries::Institutions(v1::ListInstitutionsResponse* out) {
   });
 }
 
+int64_t AdminQueries::LastSeen(const InstitutionRow& row) const {
+  if (engine_ != nullptr) {
+    const auto peer = engine_->peers().Find(row.name);
+    const auto seen = peer == nullptr ? std::nullopt : engine_->LastSeen(*peer);
+    if (seen.has_value()) return MicrosOf(*seen);
+  }
+  return Micros(row.last_seen_at);
+}
+
+absl::Status AdminQueries::FillOperator(ReadTx& tx, const InstitutionRow& row,
+                                        v1::OperatorInfo* out) {
+  out->set_name(row.name);
+  out->set_role(row.role);
+  out->set_state(std::string(ToString(row.state)));
+  out->set_created_at(MicrosOf(row.created_at));
+  out->set_last_seen_at(LastSeen(row));
+  CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListCertificates(tx, row.id));
+  for (const CertificateRow& certificate : rows) {
+    if (!certificate.revoked_at.has_value()) {
+      out->set_certificate_not_after(std::max(out->certificate_not_after(),
+                                              MicrosOf(certificate.not_after)));
+    }
+    *out->add_certificates() = CertificateOf(certificate);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AdminQueries::Operators(v1::ListOperatorsResponse* out) {
+  return store_.history().Read([&](ReadTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListInstitutions(tx));
+    for (const InstitutionRow& row : rows) {
+      if (row.role == PeerRoleName(PeerRole::kInstitution)) continue;
+      CONSILIUM_RETURN_IF_ERROR(FillOperator(tx, row, out->add_operators()));
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::Status AdminQueries::Operator(const std::string& name,
+                                    v1::OperatorInfo* out) {
+  return store_.history().Read([&](ReadTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindInstitution(tx, name));
+    if (!row.has_value()) {
+      return absl::NotFoundError(Cat("there is no operator ", Quoted(name),
+                                     "; see `consilium operator list`"));
+    }
+    return FillOperator(tx, *row, out);
+  });
+}
+
 absl::Status AdminQueries::Institution(const std::string& name,
                                        v1::InstitutionInfo* out) {
   return store_.history().Read([&](ReadTx& tx) -> absl::Status {
     CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindInstitution(tx, name));
-    if (!row.has_value()) {
+    if (!row.has_value() || row->role == PeerRoleName(PeerRole::kOperator)) {
       return absl::NotFoundError(Cat("there is no institution ", Quoted(name),
                                      "; see `consilium institution list`"));
     }

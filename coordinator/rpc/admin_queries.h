@@ -36,6 +36,9 @@ class AdminQueries {
   absl::Status Federation(v1::FederationInfo* out);
   absl::Status Institutions(v1::ListInstitutionsResponse* out);
   absl::Status Institution(const std::string& name, v1::InstitutionInfo* out);
+  // Operators and auditors.
+  absl::Status Operators(v1::ListOperatorsResponse* out);
+  absl::Status Operator(const std::string& name, v1::OperatorInfo* out);
   absl::Status Rounds(const v1::ListRoundsRequest& request,
                       v1::ListRoundsResponse* out);
   absl::Status Round(uint64_t round, bool events, v1::RoundInfo* out);
@@ -64,6 +67,10 @@ class AdminQueries {
                            v1::VersionInfo* out);
   absl::Status FillInstitution(ReadTx& tx, const InstitutionRow& row,
                                bool certificates, v1::InstitutionInfo* out);
+  absl::Status FillOperator(ReadTx& tx, const InstitutionRow& row,
+                            v1::OperatorInfo* out);
+  // With what the running coordinator knows of it.
+  int64_t LastSeen(const InstitutionRow& row) const;
   absl::StatusOr<Layout> StoredLayout(const Sha256Digest& digest,
                                       int64_t bytes);
   void FillLive(v1::RoundInfo* out);

@@ -293,7 +293,7 @@ absl::Status AdminQueries::Status(v1::StatusInfo* out) {
     if (info.state() == "active" && info.role() == "institution") {
       out->set_institutions_active(out->institutions_active() + 1);
     }
-    if (info.connected()) {
+    if (info.connected() && info.role() == "institution") {
       out->set_institutions_connected(out->institutions_connected() + 1);
     }
     const int64_t until = info.certificate_not_after();

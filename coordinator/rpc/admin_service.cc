@@ -77,6 +77,30 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Change(
       });
 }
 
+absl::Status AdminServiceImpl::Invite(const std::string& actor,
+                                      const std::string& name, PeerRole role,
+                                      uint64_t lifetime_seconds,
+                                      const Settings& labels,
+                                      v1::InviteInstitutionResponse* response) {
+  if (lifetime_seconds > uint64_t{366} * 86400) {
+    return absl::InvalidArgumentError(Cat(
+        "token_lifetime_seconds is ", lifetime_seconds, ", at most a year"));
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Engine::Invitation invitation,
+      deps_.engine->Invite(
+          actor, name, role,
+          absl::Seconds(static_cast<int64_t>(lifetime_seconds)), labels));
+  response->set_token(std::string(
+      invitation.token.Text(SecretAccess("answer to the operator"))));
+  response->set_expires_at(MicrosOf(invitation.expires_at));
+  response->set_enrollment_address(options_.enrollment_address);
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
+                             CertificateFingerprint(options_.ca->root_pem()));
+  response->set_ca_fingerprint(fingerprint.Hex());
+  return absl::OkStatus();
+}
+
 #define CONSILIUM_READ(Method, Request, Response, body)                    \
   grpc::ServerUnaryReactor* AdminServiceImpl::Method(                      \
       grpc::CallbackServerContext* context, const v1::Request* request,    \
@@ -126,6 +150,8 @@ CONSILIUM_READ(ListInstitutions, ListInstitutionsRequest,
                { return queries.Institutions(response); })
 CONSILIUM_READ(GetInstitution, GetInstitutionRequest, InstitutionInfo,
                { return queries.Institution(request->name(), response); })
+CONSILIUM_READ(ListOperators, ListOperatorsRequest, ListOperatorsResponse,
+               { return queries.Operators(response); })
 CONSILIUM_READ(ListRounds, ListRoundsRequest, ListRoundsResponse,
                { return queries.Rounds(*request, response); })
 CONSILIUM_READ(GetRound, GetRoundRequest, RoundInfo, {
@@ -223,27 +249,38 @@ CONSILIUM_CHANGE(
           ParsePeerRole(request->role().empty()
                             ? "institution"
                             : std::string_view(request->role())));
-      if (request->token_lifetime_seconds() > uint64_t{366} * 86400) {
-        return absl::InvalidArgumentError(Cat("token_lifetime_seconds is ",
-                                              request->token_lifetime_seconds(),
-                                              ", at most a year"));
+      if (role == PeerRole::kOperator) {
+        return absl::InvalidArgumentError(
+            "operators are not invited as institutions; see `consilium "
+            "operator invite`");
       }
-      CONSILIUM_ASSIGN_OR_RETURN(
-          const Engine::Invitation invitation,
-          deps_.engine->Invite(actor, request->name(), role,
-                               absl::Seconds(static_cast<int64_t>(
-                                   request->token_lifetime_seconds())),
-                               SettingsFrom(request->labels())));
-      response->set_token(std::string(
-          invitation.token.Text(SecretAccess("answer to the operator"))));
-      response->set_expires_at(MicrosOf(invitation.expires_at));
-      response->set_enrollment_address(options_.enrollment_address);
-      CONSILIUM_ASSIGN_OR_RETURN(
-          const Sha256Digest fingerprint,
-          CertificateFingerprint(options_.ca->root_pem()));
-      response->set_ca_fingerprint(fingerprint.Hex());
-      return absl::OkStatus();
+      return Invite(actor, request->name(), role,
+                    request->token_lifetime_seconds(),
+                    SettingsFrom(request->labels()), response);
     })
+
+CONSILIUM_CHANGE(
+    InviteOperator, InviteOperatorRequest, InviteInstitutionResponse, {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          const PeerRole role,
+          ParsePeerRole(request->role().empty()
+                            ? "operator"
+                            : std::string_view(request->role())));
+      if (role == PeerRole::kInstitution) {
+        return absl::InvalidArgumentError(
+            "institutions are not invited as operators; see `consilium "
+            "institution invite`");
+      }
+      return Invite(actor, request->name(), role,
+                    request->token_lifetime_seconds(), {}, response);
+    })
+
+CONSILIUM_CHANGE(RevokeOperator, RevokeOperatorRequest, OperatorInfo, {
+  CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+  CONSILIUM_RETURN_IF_ERROR(
+      deps_.engine->RevokeStaff(actor, request->name(), request->reason()));
+  return queries.Operator(request->name(), response);
+})
 
 CONSILIUM_CHANGE(SetInstitutionState, SetInstitutionStateRequest,
                  InstitutionInfo, {

@@ -50,6 +50,11 @@ class AdminServiceImpl final
   CONSILIUM_ADMIN_UNARY(GetInstitution, GetInstitutionRequest, InstitutionInfo);
   CONSILIUM_ADMIN_UNARY(SetInstitutionState, SetInstitutionStateRequest,
                         InstitutionInfo);
+  CONSILIUM_ADMIN_UNARY(InviteOperator, InviteOperatorRequest,
+                        InviteInstitutionResponse);
+  CONSILIUM_ADMIN_UNARY(ListOperators, ListOperatorsRequest,
+                        ListOperatorsResponse);
+  CONSILIUM_ADMIN_UNARY(RevokeOperator, RevokeOperatorRequest, OperatorInfo);
   CONSILIUM_ADMIN_UNARY(PlanRound, PlanRoundRequest, RoundPlan);
   CONSILIUM_ADMIN_UNARY(StartRound, StartRoundRequest, RoundInfo);
   CONSILIUM_ADMIN_UNARY(ListRounds, ListRoundsRequest, ListRoundsResponse);
@@ -109,6 +114,11 @@ class AdminServiceImpl final
   template <typename Handler>
   grpc::ServerUnaryReactor* Change(grpc::CallbackServerContext* context,
                                    std::string_view method, Handler handler);
+
+  absl::Status Invite(const std::string& actor, const std::string& name,
+                      PeerRole role, uint64_t lifetime_seconds,
+                      const Settings& labels,
+                      v1::InviteInstitutionResponse* response);
 
   const RpcDeps deps_;
   const AdminServiceOptions options_;

@@ -143,7 +143,7 @@ class ImportStream final
         jobs_(*jobs) {}
 
   void Begin(grpc::CallbackServerContext* context) {
-    const auto staff = AdmitStaff(deps_, *context, /*reads=*/false);
+    auto staff = AdmitStaff(deps_, *context, /*reads=*/false);
     if (!staff.ok()) {
       Finish(ToGrpc(staff.status()));
       return;
@@ -154,7 +154,7 @@ class ImportStream final
       return;
     }
     job_.emplace(*std::move(job));
-    actor_ = staff->name.Uri();
+    staff_ = *std::move(staff);
     StartRead(&chunk_);
   }
 
@@ -176,6 +176,7 @@ class ImportStream final
 
  private:
   absl::Status Take() {
+    CONSILIUM_RETURN_IF_ERROR(staff_.Alive(deps_));
     CONSILIUM_RETURN_IF_ERROR(TakeLayout());
     if (!writer_.has_value()) {
       reason_ = chunk_.reason();
@@ -224,6 +225,7 @@ class ImportStream final
   }
 
   absl::Status Import() {
+    CONSILIUM_RETURN_IF_ERROR(staff_.Alive(deps_));
     if (!writer_.has_value() || offset_ != total_) {
       return absl::InvalidArgumentError(
           Cat("the import ended after ", offset_, " of ", total_, " bytes"));
@@ -235,8 +237,9 @@ class ImportStream final
     }
     CONSILIUM_ASSIGN_OR_RETURN(
         const VersionRow row,
-        deps_.engine->ImportVersion(actor_, layout_text_, *std::move(writer_),
-                                    digest, total_, reason_));
+        deps_.engine->ImportVersion(staff_.name.Uri(), layout_text_,
+                                    *std::move(writer_), digest, total_,
+                                    reason_));
     AdminQueries queries(&deps_.engine->store(), deps_.engine,
                          deps_.engine->Now(), renew_before_);
     return queries.Version(static_cast<uint64_t>(row.number), response_);
@@ -247,7 +250,7 @@ class ImportStream final
   const absl::Duration renew_before_;
   JobLimit& jobs_;
   std::optional<JobLimit::Slot> job_;
-  std::string actor_;
+  Staff staff_;
   v1::ImportVersionChunk chunk_;
   std::string layout_text_;
   std::string reason_;

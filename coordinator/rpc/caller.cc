@@ -38,6 +38,10 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
         Cat(peer->name.Uri(), " has the role ", PeerRoleName(peer->name.role),
             "; this call needs the role operator", reads ? " or auditor" : ""));
   }
+  if (const auto state = deps.engine->peers().Find(peer->name.name);
+      state != nullptr && state->role.load() == peer->name.role) {
+    deps.engine->Touch(*state);
+  }
   return Staff{peer->name, peer->serial};
 }
 

@@ -229,8 +229,14 @@ grpc::ServerUnaryReactor* FederationServiceImpl::ReportEvaluation(
 grpc::ServerUnaryReactor* EnrollmentServiceImpl::Enroll(
     grpc::CallbackServerContext* context, const v1::EnrollRequest* request,
     v1::EnrollResponse* response) {
+  absl::StatusOr<int> admitted = 0;
+  if (const absl::Status status = limit_.Admit(AddressOfPeer(context->peer()),
+                                               deps_.engine->Monotonic());
+      !status.ok()) {
+    admitted = status;
+  }
   return RunUnary(
-      deps_, context, "Enroll", absl::StatusOr<int>(0),
+      deps_, context, "Enroll", std::move(admitted),
       [this, request, response](int) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const uint32_t protocol,
                                    NegotiateProtocol(request->protocol()));

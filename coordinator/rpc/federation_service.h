@@ -9,6 +9,7 @@
 #include "consilium/v1/enrollment.grpc.pb.h"
 #include "consilium/v1/federation.grpc.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/rate_limit.h"
 
 namespace consilium {
 
@@ -82,11 +83,15 @@ class FederationServiceImpl final : public FederationServiceBase {
   const FederationLimits limits_;
 };
 
+// Anybody may call it, so it answers only so often, before it does any work.
 class EnrollmentServiceImpl final
     : public v1::EnrollmentService::CallbackService {
  public:
-  EnrollmentServiceImpl(RpcDeps deps, std::string root_ca_pem)
-      : deps_(deps), root_ca_pem_(std::move(root_ca_pem)) {}
+  EnrollmentServiceImpl(RpcDeps deps, std::string root_ca_pem,
+                        RateLimit::Options limit)
+      : deps_(deps),
+        root_ca_pem_(std::move(root_ca_pem)),
+        limit_(std::move(limit)) {}
 
   grpc::ServerUnaryReactor* Enroll(grpc::CallbackServerContext* context,
                                    const v1::EnrollRequest* request,
@@ -95,6 +100,7 @@ class EnrollmentServiceImpl final
  private:
   const RpcDeps deps_;
   const std::string root_ca_pem_;
+  RateLimit limit_;
 };
 
 }  // namespace consilium

@@ -6,7 +6,7 @@ namespace consilium {
 namespace {
 
 constexpr std::string_view kInstitutionColumns =
-    "id, name, state, label_json, created_at, updated_at, last_seen_at";
+    "id, name, state, label_json, created_at, updated_at, last_seen_at, role";
 
 InstitutionRow ParseInstitution(Statement& row) {
   InstitutionRow out;
@@ -17,6 +17,7 @@ InstitutionRow ParseInstitution(Statement& row) {
   out.created_at = row.Time(4);
   out.updated_at = row.Time(5);
   out.last_seen_at = row.OptTime(6);
+  out.role = row.Text(7);
   return out;
 }
 
@@ -41,7 +42,7 @@ CertificateRow ParseCertificate(Statement& row) {
 
 constexpr std::string_view kTokenColumns =
     "token_hash, institution_id, role, expires_at, used_at, created_at, "
-    "created_by";
+    "created_by, key_hash, chain_pem";
 
 TokenRow ParseToken(Statement& row) {
   TokenRow out;
@@ -52,6 +53,8 @@ TokenRow ParseToken(Statement& row) {
   out.used_at = row.OptTime(4);
   out.created_at = row.Time(5);
   out.created_by = row.Text(6);
+  out.key_hash = row.Text(7);
+  out.chain_pem = row.Text(8);
   return out;
 }
 
@@ -148,9 +151,9 @@ absl::StatusOr<int64_t> InsertInstitution(WriteTx& tx,
                                           const InstitutionRow& row) {
   CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
       "INSERT INTO institution (name, state, label_json, created_at, "
-      "updated_at, last_seen_at) VALUES (?, ?, ?, ?, ?, ?)",
+      "updated_at, last_seen_at, role) VALUES (?, ?, ?, ?, ?, ?, ?)",
       row.name, ToString(row.state), row.label_json, row.created_at,
-      row.updated_at, row.last_seen_at));
+      row.updated_at, row.last_seen_at, row.role));
   return tx.connection().last_insert_id();
 }
 
@@ -188,6 +191,15 @@ absl::Status SetInstitutionState(WriteTx& tx, int64_t id,
       ToString(state), now, id);
 }
 
+absl::Status SetInstitutionRole(WriteTx& tx, int64_t id, std::string_view role,
+                                absl::Time now) {
+  CONSILIUM_RETURN_IF_ERROR(
+      tx.connection().Run("UPDATE institution SET role = ?, updated_at = ? "
+                          "WHERE id = ? AND state = 'invited'",
+                          role, now, id));
+  return MustHaveChanged(tx, Cat("invited institution #", id));
+}
+
 absl::Status TouchInstitution(WriteTx& tx, int64_t id, absl::Time seen_at) {
   CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
       "UPDATE institution SET last_seen_at = ? WHERE id = ?", seen_at, id));
@@ -220,13 +232,18 @@ absl::StatusOr<std::vector<CertificateRow>> ListCertificates(
   return Collect(tx, sql, ParseCertificate, institution_id);
 }
 
-absl::StatusOr<std::vector<int64_t>> ListEnrolledAs(ReadTx& tx,
-                                                    std::string_view role) {
-  return Collect(
-      tx,
-      "SELECT DISTINCT institution_id FROM certificate WHERE role = ? AND "
-      "institution_id IS NOT NULL ORDER BY institution_id",
-      [](Statement& row) { return row.Int(0); }, role);
+absl::StatusOr<int64_t> CountOtherOperators(ReadTx& tx, int64_t id,
+                                            absl::Time now) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto count,
+      FindOne(
+          tx,
+          "SELECT count(DISTINCT i.id) FROM institution i "
+          "JOIN certificate c ON c.institution_id = i.id "
+          "WHERE i.role = 'operator' AND i.state = 'active' AND i.id <> ? AND "
+          "c.revoked_at IS NULL AND c.not_after > ?",
+          [](Statement& row) { return row.Int(0); }, id, now));
+  return count.value_or(0);
 }
 
 absl::StatusOr<std::vector<std::string>> ListRevokedSerials(ReadTx& tx,
@@ -270,11 +287,8 @@ absl::Status InsertToken(WriteTx& tx, const TokenRow& row) {
 
 absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
                                       absl::Time now) {
-  static const std::string sql = Cat(
-      "SELECT ", kTokenColumns, " FROM enrolment_token WHERE token_hash = ?");
-  CONSILIUM_ASSIGN_OR_RETURN(TokenRow token,
-                             Required(FindOne(tx, sql, ParseToken, token_hash),
-                                      "this enrolment token"));
+  CONSILIUM_ASSIGN_OR_RETURN(TokenRow token, Required(FindToken(tx, token_hash),
+                                                      "this enrolment token"));
   if (token.used_at.has_value()) {
     return absl::FailedPreconditionError(
         Cat("this enrolment token was used at ", FormatTime(*token.used_at),
@@ -290,6 +304,23 @@ absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
       token_hash));
   token.used_at = now;
   return token;
+}
+
+absl::StatusOr<std::optional<TokenRow>> FindToken(ReadTx& tx,
+                                                  std::string_view token_hash) {
+  static const std::string sql = Cat(
+      "SELECT ", kTokenColumns, " FROM enrolment_token WHERE token_hash = ?");
+  return FindOne(tx, sql, ParseToken, token_hash);
+}
+
+absl::Status SetTokenIssued(WriteTx& tx, std::string_view token_hash,
+                            std::string_view key_hash,
+                            std::string_view chain_pem) {
+  CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
+      "UPDATE enrolment_token SET key_hash = ?, chain_pem = ? "
+      "WHERE token_hash = ? AND used_at IS NOT NULL",
+      key_hash, chain_pem, token_hash));
+  return MustHaveChanged(tx, "this enrolment token, used,");
 }
 
 absl::StatusOr<std::vector<TokenRow>> ListTokens(ReadTx& tx) {

@@ -70,6 +70,7 @@ struct InstitutionRow {
   absl::Time created_at;
   absl::Time updated_at;
   std::optional<absl::Time> last_seen_at;
+  std::string role = "institution";  // or "operator" or "auditor"
 
   friend bool operator==(const InstitutionRow&,
                          const InstitutionRow&) = default;
@@ -78,7 +79,7 @@ struct InstitutionRow {
 struct CertificateRow {
   std::string serial;  // hexadecimal, lower case
   std::string subject_uri;
-  std::optional<int64_t> institution_id;  // none for operators
+  std::optional<int64_t> institution_id;  // of any role; none: only a name
   std::string role;
   std::string fingerprint;  // SHA-256 of the DER form, hexadecimal
   absl::Time not_before;
@@ -100,6 +101,10 @@ struct TokenRow {
   std::optional<absl::Time> used_at;
   absl::Time created_at;
   std::string created_by;
+  // Of the key that used it (CertificateRequestKey, hexadecimal), and what was
+  // issued for it; empty before.
+  std::string key_hash;
+  std::string chain_pem;
 
   friend bool operator==(const TokenRow&, const TokenRow&) = default;
 };

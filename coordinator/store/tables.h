@@ -65,6 +65,9 @@ absl::StatusOr<InstitutionRow> GetInstitution(ReadTx& tx, int64_t id);
 // (FAILED_PRECONDITION). Setting the present state again is a no-op.
 absl::Status SetInstitutionState(WriteTx& tx, int64_t id,
                                  InstitutionState state, absl::Time now);
+// Of one that has not enrolled yet.
+absl::Status SetInstitutionRole(WriteTx& tx, int64_t id, std::string_view role,
+                                absl::Time now);
 absl::Status TouchInstitution(WriteTx& tx, int64_t id, absl::Time seen_at);
 
 // --- certificates ----------------------------------------------------------
@@ -76,9 +79,9 @@ absl::StatusOr<std::optional<CertificateRow>> FindCertificate(
 // By issue time; of one institution when given.
 absl::StatusOr<std::vector<CertificateRow>> ListCertificates(
     ReadTx& tx, std::optional<int64_t> institution_id = std::nullopt);
-// Ids of the members that ever got a certificate of this role, ascending.
-absl::StatusOr<std::vector<int64_t>> ListEnrolledAs(ReadTx& tx,
-                                                    std::string_view role);
+// Operators, but for this one, who hold a certificate that is good at `now`.
+absl::StatusOr<int64_t> CountOtherOperators(ReadTx& tx, int64_t id,
+                                            absl::Time now);
 // Serials revoked and not yet past not_after: the live deny list.
 absl::StatusOr<std::vector<std::string>> ListRevokedSerials(ReadTx& tx,
                                                             absl::Time now);
@@ -99,6 +102,12 @@ absl::Status InsertToken(WriteTx& tx, const TokenRow& row);
 // or expired (now >= expires_at); nothing changes then.
 absl::StatusOr<TokenRow> ConsumeToken(WriteTx& tx, std::string_view token_hash,
                                       absl::Time now);
+absl::StatusOr<std::optional<TokenRow>> FindToken(ReadTx& tx,
+                                                  std::string_view token_hash);
+// What a used token was traded for, so that it can be told again.
+absl::Status SetTokenIssued(WriteTx& tx, std::string_view token_hash,
+                            std::string_view key_hash,
+                            std::string_view chain_pem);
 absl::StatusOr<std::vector<TokenRow>> ListTokens(ReadTx& tx);
 // Unused tokens of an institution stop working; returns how many.
 absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx, int64_t institution_id);

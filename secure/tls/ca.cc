@@ -1,10 +1,12 @@
 #include "consilium/secure/ca.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/secure/sha256.h"
 #include "secure/tls/x509.h"
 
 namespace consilium {
@@ -196,6 +198,22 @@ absl::StatusOr<std::string> CreateCertificateRequest(const TlsKey& key,
 
 absl::Status VerifyCertificateRequest(std::string_view csr_pem) {
   return ReadRequest(csr_pem).status();
+}
+
+absl::StatusOr<Sha256Digest> CertificateRequestKey(std::string_view csr_pem) {
+  CONSILIUM_ASSIGN_OR_RETURN(const openssl::X509Request request,
+                             ReadRequest(csr_pem));
+  unsigned char* der = nullptr;
+  const int size =
+      i2d_X509_PUBKEY(X509_REQ_get_X509_PUBKEY(request.get()), &der);
+  if (size <= 0) {
+    return openssl::Error(absl::StatusCode::kInternal,
+                          "cannot encode the certificate request's key");
+  }
+  const Sha256Digest digest =
+      Sha256(std::as_bytes(std::span(der, static_cast<size_t>(size))));
+  OPENSSL_free(der);
+  return digest;
 }
 
 IssuingCa::IssuingCa(std::string federation, std::string root_pem,

@@ -48,7 +48,8 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
          {"connected", "last_seen_at", "waiting_for", "software"}) {
       if (document.contains(key)) document.erase(key);
     }
-    for (const char* list : {"institutions", "members", "rounds"}) {
+    for (const char* list :
+         {"institutions", "operators", "members", "rounds"}) {
       if (!document.contains(list)) continue;
       for (json& item : document[list]) {
         item.erase("connected");
@@ -66,6 +67,7 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
       {{"federation", "show"}, v1::FederationInfo::descriptor()},
       {{"institution", "list"}, v1::ListInstitutionsResponse::descriptor()},
       {{"institution", "show", "bank-a"}, v1::InstitutionInfo::descriptor()},
+      {{"operator", "list"}, v1::ListOperatorsResponse::descriptor()},
       {{"round", "list"}, v1::ListRoundsResponse::descriptor()},
       {{"round", "show", "1", "--events"}, v1::RoundInfo::descriptor()},
       {{"round", "show", "2"}, v1::RoundInfo::descriptor()},
@@ -100,6 +102,21 @@ TEST_F(CliOfflineTest, TheSameDocumentsAsWhileItRan) {
   cli_.OfflineDocument<v1::ListCertificatesResponse>({"cert", "status"});
   cli_.OfflineDocument<v1::CheckDatabaseResponse>({"db", "check", "--deep"});
   cli_.OfflineDocument<v1::VerifyAuditResponse>({"audit", "verify"});
+}
+
+TEST_F(CliOfflineTest, WhenAnInstitutionWasLastSeen) {
+  const auto seen = [](const json& list) {
+    return list["institutions"][0]["last_seen_at"];
+  };
+  const std::vector<std::string> verb = {"institution", "list"};
+  const json live = seen(cli_.Document<v1::ListInstitutionsResponse>(verb));
+  ASSERT_TRUE(live.is_string());
+  f_->Stop();
+  EXPECT_EQ(seen(cli_.OfflineDocument<v1::ListInstitutionsResponse>(verb)),
+            live);
+  const json shown = cli_.OfflineDocument<v1::InstitutionInfo>(
+      {"institution", "show", "bank-a"});
+  EXPECT_EQ(shown["last_seen_at"], live);
 }
 
 TEST_F(CliOfflineTest, WhatChangesIsRefused) {

@@ -25,6 +25,7 @@
 #include "tests/integration/expect_refused.h"
 #include "tests/integration/raw_client.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/fake_sleeper.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -92,6 +93,21 @@ class EnrolmentFaultsTest : public testing::Test {
                     AllOf(HasSubstr("token is wrong, used or expired"),
                           HasSubstr("ask the operator for a new one")));
   }
+  // The newest `count` entries, oldest first, as "action object detail".
+  std::vector<std::string> AuditTail(uint64_t count) {
+    v1::TailAuditRequest request;
+    request.set_limit(count);
+    v1::TailAuditResponse response;
+    grpc::ClientContext context;
+    EXPECT_OK(
+        FromGrpc(federation_.admin().TailAudit(&context, request, &response)));
+    std::vector<std::string> out;
+    for (const v1::AuditEntry& e : response.entries()) {
+      out.push_back(Cat(e.action(), " ", e.object(), " ", e.detail()));
+    }
+    out.resize(count);
+    return out;
+  }
   std::string StateOf(const std::string& name) {
     v1::GetInstitutionRequest request;
     request.set_name(name);
@@ -123,14 +139,80 @@ TEST_F(EnrolmentFaultsTest, ATokenWorksOnce) {
 }
 
 TEST_F(EnrolmentFaultsTest, ATokenThatManyUseAtOnceWorksOnce) {
-  const v1::EnrollRequest request = Honest(federation_.Token("bank-a"));
+  const std::string token = federation_.Token("bank-a");
   std::atomic<int> enrolled{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 6; ++i) {
-    threads.emplace_back([&] { enrolled += EnrollRaw(request).ok() ? 1 : 0; });
+    threads.emplace_back(
+        [&] { enrolled += EnrollRaw(Honest(token)).ok() ? 1 : 0; });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(enrolled.load(), 1);
+  ExpectStoreIsWhole(federation_);
+}
+
+// As when the answer is lost: the token is spent, and the caller has nothing.
+TEST_F(EnrolmentFaultsTest, TheSameKeyGetsTheSameCertificateAgain) {
+  const std::string token = federation_.Token("bank-a");
+  const std::string folder = JoinPath(federation_.dir(), "bank-a");
+  const auto key = TlsKey::Generate();
+  ASSERT_OK(key.status());
+  ASSERT_OK(federation_.fs()->MakeDirs(folder));
+  ASSERT_OK(key->SaveFile(federation_.fs(), JoinPath(folder, "client.key")));
+  v1::EnrollRequest request = Honest(token);
+  request.set_csr_pem(*CreateCertificateRequest(*key, ""));
+  const auto lost = EnrollRaw(request);
+  ASSERT_OK(lost.status());
+
+  const auto again = Enroll(token, "bank-a");
+  ASSERT_OK(again.status());
+  EXPECT_EQ(again->certificate_serial,
+            ParseCertificate(lost->certificate_chain_pem())->serial);
+  EXPECT_OK(RawClient(federation_, "bank-a").Work().status());
+  const auto audit = AuditTail(2);
+  EXPECT_THAT(audit[0], AllOf(HasSubstr("institution.enrol bank-a"),
+                              HasSubstr(again->certificate_serial)));
+  EXPECT_THAT(audit[1], AllOf(HasSubstr("institution.enrol bank-a"),
+                              HasSubstr(again->certificate_serial),
+                              HasSubstr("sent again to the key")));
+  // Over a restart too; another key, or the same one too late, is refused.
+  federation_.Restart();
+  EXPECT_OK(EnrollRaw(request).status());
+  EXPECT_THAT(EnrollRaw(Honest(token)).status(), BadToken());
+  clock_.Advance(absl::Hours(73));
+  EXPECT_THAT(EnrollRaw(request).status(), BadToken());
+  ExpectStoreIsWhole(federation_);
+}
+
+TEST_F(EnrolmentFaultsTest, ARevokedCertificateIsNotToldAgain) {
+  const v1::EnrollRequest request = Honest(federation_.Token("bank-a"));
+  ASSERT_OK(EnrollRaw(request).status());
+  ASSERT_OK(federation_.SetState("bank-a", Change::REVOKE, "key lost"));
+  EXPECT_THAT(EnrollRaw(request).status(), BadToken());
+  ExpectStoreIsWhole(federation_);
+}
+
+TEST_F(EnrolmentFaultsTest, TooManyAttemptsAreTurnedAway) {
+  const v1::EnrollRequest wrong = Honest("cst1-guess");
+  const auto guess = [&] { return EnrollRaw(wrong).status(); };
+  const std::string token = federation_.Token("bank-a");
+  for (int i = 0; i < 30; ++i) EXPECT_THAT(guess(), BadToken());
+  const auto too_many =
+      StatusIs(StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("too many enrolments from 127.0.0.1"),
+                     HasSubstr("limits.enrollments_per_minute_and_address is "
+                               "30"),
+                     HasSubstr("try again in 2s")));
+  EXPECT_THAT(guess(), too_many);
+  // A good token is turned away too, and not spent: the SDK waits and asks
+  // again, which here makes the coordinator's time pass.
+  EXPECT_THAT(EnrollRaw(Honest(token)).status(), too_many);
+  FakeSleeper sleeper(&clock_);
+  client::EnrollOptions options = OptionsFor(token, "bank-a");
+  options.sleeper = &sleeper;
+  EXPECT_OK(client::Enroll(options).status());
+  EXPECT_FALSE(sleeper.slept().empty());
+  EXPECT_OK(RawClient(federation_, "bank-a").Work().status());
   ExpectStoreIsWhole(federation_);
 }
 

@@ -241,7 +241,34 @@ void TestFederation::EnrollWith(const std::string& name,
   Must(client::Enroll(options), "enrol");
 }
 
-TlsIdentity TestFederation::EnrollAuditor(const std::string& name) {
+TlsIdentity TestFederation::EnrollStaff(const std::string& name,
+                                        const std::string& role) {
+  return EnrollByHand(name, OperatorToken(name, role));
+}
+
+std::string TestFederation::OperatorToken(const std::string& name,
+                                          const std::string& role) {
+  v1::InviteOperatorRequest request;
+  request.set_name(name);
+  request.set_role(role);
+  v1::InviteInstitutionResponse response;
+  grpc::ClientContext context;
+  Must(admin_->InviteOperator(&context, request, &response), "invite");
+  return response.token();
+}
+
+absl::Status TestFederation::RevokeOperator(const std::string& name,
+                                            const std::string& reason) {
+  v1::RevokeOperatorRequest request;
+  request.set_name(name);
+  request.set_reason(reason);
+  v1::OperatorInfo response;
+  grpc::ClientContext context;
+  return FromGrpc(admin_->RevokeOperator(&context, request, &response));
+}
+
+TlsIdentity TestFederation::EnrollByHand(const std::string& name,
+                                         const std::string& token) {
   const TlsKey key = Must(TlsKey::Generate(), "key");
   const std::string root = Must(
       ReadWholeFile(PosixFileSystem(),
@@ -253,7 +280,7 @@ TlsIdentity TestFederation::EnrollAuditor(const std::string& name) {
       MakeChannelArguments({})));
   v1::EnrollRequest request;
   *request.mutable_protocol() = OwnProtocolRange();
-  request.set_token(Token(name, "auditor"));
+  request.set_token(token);
   request.set_csr_pem(Must(CreateCertificateRequest(key, ""), "request"));
   v1::EnrollResponse response;
   grpc::ClientContext context;

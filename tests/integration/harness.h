@@ -60,7 +60,15 @@ class TestFederation {
   void Enroll(const std::string& name) { EnrollWith(name, Token(name)); }
   void EnrollWith(const std::string& name, const std::string& token);
   // Invites and enrols by hand, with nothing on disk.
-  TlsIdentity EnrollAuditor(const std::string& name);
+  TlsIdentity EnrollAuditor(const std::string& name) {
+    return EnrollByHand(name, Token(name, "auditor"));
+  }
+  // By `consilium operator invite`: role "operator" or "auditor".
+  TlsIdentity EnrollStaff(const std::string& name, const std::string& role);
+  TlsIdentity EnrollByHand(const std::string& name, const std::string& token);
+  std::string OperatorToken(const std::string& name, const std::string& role);
+  absl::Status RevokeOperator(const std::string& name,
+                              const std::string& reason = "");
   client::ClientOptions OptionsFor(const std::string& name) const;
   std::unique_ptr<client::Client> Connect(const std::string& name);
   // For the service port, with that certificate and a connection of its own.

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "consilium/base/strings.h"
+#include "tests/integration/raw_client.h"
 #include "tests/integration/rounds.h"
 #include "tests/support/status_matchers.h"
 
@@ -63,6 +64,20 @@ double Expiry(TestFederation& federation, const std::string& subject) {
   return Value(federation,
                Cat("consilium_certificate_expiry_timestamp_seconds{subject=\"",
                    subject, "\"}"));
+}
+
+// From BeginUpload on, not only while chunks flow.
+TEST(LiveMetricsTest, AnUploadCountsWithoutAStreamToo) {
+  TimedFederation f({}, {"bank-a"});
+  const uint64_t id = f->StartRound({{"quorum", "1"}});
+  RawClient client(*f, "bank-a");
+  const RawUpload upload = client.Make(client.Task(), {"bank-a", 1, 10});
+  EXPECT_EQ(Value(*f, "consilium_uploads_in_progress"), 0);
+  client.ExpectBegins(upload);
+  EXPECT_EQ(Value(*f, "consilium_uploads_in_progress"), 1);
+  client.SendAll(upload);
+  ASSERT_EQ(f->WaitForEnd(id).phase(), "promoted");
+  EXPECT_EQ(Value(*f, "consilium_uploads_in_progress"), 0);
 }
 
 TEST(LiveMetricsTest, TheyFollowARound) {

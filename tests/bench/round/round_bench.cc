@@ -137,6 +137,7 @@ absl::StatusOr<Result> RunCase(const Case& c, int rounds,
   options.federation = "bench";
   options.config.sealing = c.sealing;
   options.config.storage.min_free_bytes = 0;
+  options.config.limits.enrollments_per_minute_and_address = 0;
   if (!c.keep) {
     // A long run, in which the spools of old rounds make room for new ones.
     options.config.storage.version_retention = 2;
@@ -304,6 +305,9 @@ absl::Status MeasureIdle(int count, const std::string& root, Report& report) {
   options.directory = JoinPath(root, "idle");
   options.federation = "bench";
   options.config.storage.min_free_bytes = 0;
+  // All of them enrol at once, from this one address.
+  options.config.limits.enrollments_per_minute = 0;
+  options.config.limits.enrollments_per_minute_and_address = 0;
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<LocalFederation> federation,
                              LocalFederation::Create(std::move(options)));
   CONSILIUM_ASSIGN_OR_RETURN(

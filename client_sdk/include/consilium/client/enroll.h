@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "consilium/base/cancel.h"
+#include "consilium/base/retry.h"
 
 namespace consilium::client {
 
@@ -25,18 +26,22 @@ struct EnrollOptions {
   // As ClientOptions::server_name, for the enrolment listener.
   std::string server_name;
   absl::Duration timeout = absl::Seconds(30);
+  // A coordinator that is busy, or whose answer was lost, is asked again for
+  // this long, with growing pauses.
+  absl::Duration retry_for = absl::Minutes(2);
+  Sleeper* sleeper = nullptr;  // null: pauses in real time
   std::string software;
 };
 
 struct Enrollment {
   std::string federation;
   std::string institution;
-  std::string uri;              // consilium://<federation>/institution/<name>
-  std::string service_address;  // host:port, for ClientOptions::coordinator
-  std::string signing_key;      // hexadecimal, as pinned
+  std::string uri;                 // consilium://<federation>/<role>/<name>
+  std::string service_address;     // host:port, for ClientOptions::coordinator
+  std::string signing_key;         // hexadecimal, as pinned
   std::string certificate_serial;  // hexadecimal
   absl::Time not_after;
-  // directory/consilium-client.toml; for a token with the role auditor
+  // directory/consilium-client.toml; for an operator or auditor
   // directory/config.toml, for the `consilium` command.
   std::string config_path;
 };
@@ -44,13 +49,18 @@ struct Enrollment {
 // Makes a P-256 key that never leaves this machine, proves the server by the
 // root's fingerprint, trades token and CSR for a certificate, and writes to
 // `directory`: client.key (0600), client.pem, root-ca.pem, signing.pub and
-// the configuration. Blocks up to `timeout` for each of its two
-// connections. Thread-safe.
+// the configuration. Blocks up to `timeout` for each of its connections, and
+// `retry_for` between them. Thread-safe.
+//
+// The key is written first and used again by the next call with the same
+// directory: whatever was lost on the way, the same token gets the same
+// certificate, until it expires.
 //
 // Errors:
 //   INVALID_ARGUMENT    an option; the message names it
 //   ALREADY_EXISTS      `directory` holds an identity
 //   UNAVAILABLE         cannot connect
+//   RESOURCE_EXHAUSTED  too many enrolments, for longer than `retry_for`
 //   DEADLINE_EXCEEDED   `timeout` passed
 //   UNAUTHENTICATED     the server has another root, or it refuses the token
 //                       (wrong, used or expired), or what it issued does not

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/digest.h"
 #include "consilium/base/file.h"
 #include "consilium/base/random.h"
 #include "consilium/secure/certificate.h"
@@ -61,6 +62,9 @@ absl::StatusOr<std::string> CreateCertificateRequest(const TlsKey& key,
 // Checks form, size (<= 16 KiB), key type (P-256) and proof of possession.
 // Errors: INVALID_ARGUMENT  with the reason.
 absl::Status VerifyCertificateRequest(std::string_view csr_pem);
+
+// The same checks; SHA-256 of the key (DER SubjectPublicKeyInfo) that asks.
+absl::StatusOr<Sha256Digest> CertificateRequestKey(std::string_view csr_pem);
 
 // The issuing CA. Thread-safe after creation.
 class IssuingCa {

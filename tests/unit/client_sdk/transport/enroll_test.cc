@@ -5,6 +5,7 @@
 
 #include "client_sdk/session/identity.h"
 #include "consilium/secure/token.h"
+#include "tests/support/fake_sleeper.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/client_sdk/transport/grpc_coordinator.h"
 #include "tests/unit/secure/net_support.h"
@@ -27,6 +28,7 @@ class EnrollTest : public ::testing::Test {
         Must(CertificateFingerprint(coordinator_.pki.ca.root_pem())).Hex();
     options_.directory = directory_ / "id";
     options_.proxy = "none";
+    options_.sleeper = &sleeper_;
   }
   uint32_t ModeOf(const char* name) {
     return Must(PosixFileSystem()->Stat(JoinPath(options_.directory, name)))
@@ -35,6 +37,8 @@ class EnrollTest : public ::testing::Test {
 
   GrpcCoordinator coordinator_{/*enrolment=*/true};
   TempDir directory_;
+  FakeClock clock_{absl::UnixEpoch()};
+  FakeSleeper sleeper_{&clock_};
   EnrollOptions options_;
 };
 
@@ -92,6 +96,42 @@ TEST_F(EnrollTest, AWrongTokenLeavesNoIdentity) {
   // The right token still works in the same directory.
   options_.token = coordinator_.service.token;
   EXPECT_OK(Enroll(options_));
+}
+
+TEST_F(EnrollTest, ABusyCoordinatorAndALostAnswerAreWaitedFor) {
+  coordinator_.service.enrolment_errors = {
+      absl::ResourceExhaustedError("too many enrolments; try again in 2s"),
+      absl::UnavailableError("the connection broke"),
+      absl::ResourceExhaustedError("too many enrolments; try again in 2s")};
+  EXPECT_OK(Enroll(options_));
+  EXPECT_EQ(sleeper_.slept().size(), 3u);
+}
+
+TEST_F(EnrollTest, WaitingEnds) {
+  coordinator_.service.enrolment_errors.assign(
+      1000, absl::ResourceExhaustedError("too many; try again in 2s"));
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kResourceExhausted,
+                                         HasSubstr("try again in 2s")));
+  EXPECT_GE(sleeper_.slept().size(), 4u);
+  EXPECT_LE(clock_.Now() - absl::UnixEpoch(), options_.retry_for);
+  // What else is refused stays refused.
+  coordinator_.service.enrolment_errors = {absl::UnauthenticatedError("no")};
+  const size_t slept = sleeper_.slept().size();
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_EQ(sleeper_.slept().size(), slept);
+}
+
+TEST_F(EnrollTest, TheNextAttemptHasTheSameKey) {
+  options_.retry_for = absl::ZeroDuration();
+  coordinator_.service.enrolment_errors = {absl::UnavailableError("lost")};
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnavailable));
+  const std::string path = JoinPath(options_.directory, "client.key");
+  const auto key = [&] {
+    return Must(ReadWholeFile(PosixFileSystem(), path, 1 << 20));
+  };
+  const std::string before = key();
+  EXPECT_OK(Enroll(options_));
+  EXPECT_EQ(key(), before);
 }
 
 TEST_F(EnrollTest, WhatIsIssuedIsChecked) {

@@ -243,6 +243,11 @@ grpc::Status FakeService::ReportEvaluation(
 grpc::Status FakeService::Enroll(grpc::ServerContext*,
                                  const v1::EnrollRequest* request,
                                  v1::EnrollResponse* response) {
+  if (!enrolment_errors.empty()) {
+    const absl::Status error = enrolment_errors.front();
+    enrolment_errors.pop_front();
+    return ToGrpc(error);
+  }
   if (request->token() != token) {
     return ToGrpc(
         absl::UnauthenticatedError("the token is wrong, used or expired"));

@@ -61,6 +61,8 @@ class FakeService final : public v1::FederationService::Service,
   // What Enroll takes, and a way to spoil its answer.
   std::string token;
   std::function<void(v1::EnrollResponse&)> edit_enrolment;
+  // Answers to the next calls of Enroll, instead of a certificate.
+  std::deque<absl::Status> enrolment_errors;
 
  private:
   FakeCoordinator* const far_;

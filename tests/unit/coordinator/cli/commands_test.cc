@@ -92,7 +92,7 @@ TEST_F(CommandsTest, JsonHasStableNamesAndTypes) {
 }
 
 TEST_F(CommandsTest, EmptyListsSayWhatToDoNext) {
-  for (const char* group : {"institution", "round", "version"}) {
+  for (const char* group : {"institution", "operator", "round", "version"}) {
     ASSERT_EQ(Run({group, "list"}), 0);
     EXPECT_THAT(out(), HasSubstr("consilium ")) << group;
   }
@@ -114,6 +114,7 @@ TEST_F(CommandsTest, MistakesOnTheCommandLineAreUsage) {
       {"federation", "set", "quorum=1", "quorum=2"},
       {"schedule", "set", "sometimes"},
       {"institution", "invite", "bank-a", "--role", "operator"},
+      {"operator", "invite", "eve", "--role", "institution"},
       {"version", "export", "3"},
       {"status", "--timeout", "0"},
       {"db", "restore", "/backup"},
@@ -189,6 +190,7 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
       ->set_number(9);
   const std::vector<std::vector<std::string>> verbs = {
       {"institution", "revoke", "bank-a"},
+      {"operator", "revoke", "eve"},
       {"round", "cancel", "7"},
       {"round", "close-now", "7"},
       {"version", "rollback", "3"},
@@ -214,6 +216,8 @@ TEST_F(CommandsTest, DestructiveVerbsActWithYesAndRecordTheReason) {
   const std::map<std::string, std::vector<std::string>> verbs = {
       {"SetInstitutionState name: \"bank-a\" change: REVOKE reason: \"why\"",
        {"institution", "revoke", "bank-a"}},
+      {"RevokeOperator name: \"eve\" reason: \"why\"",
+       {"operator", "revoke", "eve"}},
       {"CancelRound round: 7 reason: \"why\"", {"round", "cancel", "7"}},
       {"CloseRound round: 7 reason: \"why\"", {"round", "close-now", "7"}},
       {"RollbackVersion number: 3 reason: \"why\"",
@@ -257,6 +261,9 @@ TEST_F(CommandsTest, ChangesAreSentAsTyped) {
       {"DiffVersions a: 1 b: 2", {"version", "diff", "1", "2"}},
       {"ListContributions round: 7 institution: \"a\" limit: 50",
        {"contribution", "list", "--round", "7", "--institution", "a"}},
+      {"InviteOperator name: \"eve\" role: \"auditor\" "
+       "token_lifetime_seconds: 3600",
+       {"operator", "invite", "eve", "--role", "auditor", "--expires", "1h"}},
       {"RenewServerCertificate ", {"cert", "renew", "--server"}},
   };
   fake_.Answer<v1::ReplayRoundResponse>("ReplayRound")

@@ -152,5 +152,56 @@ TEST_F(EngineAdminTest, ARefusedExtensionLeavesNoTrace) {
               ElementsAre(planned_, open_, Pair("cancelled", "enough")));
 }
 
+TEST_F(EngineAdminTest, WhenAnInstitutionWasSeenIsStoredOnceAMinute) {
+  const auto stored = [this](std::string_view name) {
+    std::optional<absl::Time> at;
+    EXPECT_OK(store_->history().Read([&](ReadTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindInstitution(tx, name));
+      if (row.has_value()) at = row->last_seen_at;
+      return absl::OkStatus();
+    }));
+    return at;
+  };
+  const auto commits = [this] {
+    return store_->history().stats().transactions;
+  };
+  engine_->Poll();
+  EXPECT_EQ(stored("bank-a"), std::nullopt);
+  clock_.Advance(absl::Minutes(2));
+  const absl::Time seen = clock_.Now();
+  engine_->Touch(*engine_->peers().Find("bank-a"));
+  clock_.Advance(absl::Seconds(7));
+  const int64_t before = commits();
+  engine_->Poll();
+  EXPECT_EQ(stored("bank-a"), seen);
+  EXPECT_EQ(stored("bank-b"), std::nullopt);
+  EXPECT_EQ(commits(), before + 1);
+  // Many calls within the minute: no transaction.
+  for (int i = 0; i < 7; ++i) {
+    clock_.Advance(absl::Seconds(6));
+    for (const char* name : {"bank-a", "bank-b"}) {
+      engine_->Touch(*engine_->peers().Find(name));
+    }
+    engine_->Poll();
+  }
+  EXPECT_EQ(commits(), before + 1);
+  EXPECT_EQ(stored("bank-a"), seen);
+  const absl::Time last = clock_.Now();
+  clock_.Advance(absl::Minutes(1));
+  engine_->Poll();
+  EXPECT_EQ(commits(), before + 2);
+  EXPECT_EQ(stored("bank-a"), last);
+  EXPECT_EQ(stored("bank-b"), last);
+  // Nobody called since: nothing to write.
+  clock_.Advance(absl::Minutes(5));
+  engine_->Poll();
+  EXPECT_EQ(commits(), before + 2);
+  // What the last minute brought is stored at the end.
+  engine_->Touch(*engine_->peers().Find("bank-c"));
+  const absl::Time end = clock_.Now();
+  engine_->Stop();
+  EXPECT_EQ(stored("bank-c"), end);
+}
+
 }  // namespace
 }  // namespace consilium

@@ -99,6 +99,22 @@ TEST_F(PeerRegistryTest, RevocationReachesCallsUnderWay) {
               StatusIs(absl::StatusCode::kUnauthenticated));
 }
 
+TEST_F(PeerRegistryTest, RevokedStaffIsRefusedWhateverItsCertificate) {
+  InstitutionRow row = Institution("eve");
+  row.id = 9;
+  row.role = "operator";
+  row.state = InstitutionState::kActive;
+  peers_.Put(row);
+  EXPECT_OK(peers_.AdmitStaff(Peer("eve", PeerRole::kOperator), "01"));
+  row.state = InstitutionState::kRevoked;
+  peers_.Put(row);
+  EXPECT_THAT(peers_.AdmitStaff(Peer("eve", PeerRole::kOperator), "02"),
+              StatusIs(absl::StatusCode::kUnauthenticated,
+                       HasSubstr("operator/eve is revoked")));
+  // Another one of that name, in another role.
+  EXPECT_OK(peers_.AdmitStaff(Peer("eve", PeerRole::kAuditor), "03"));
+}
+
 TEST_F(PeerRegistryTest, StatesSurviveARestart) {
   SetState("bank-a", InstitutionState::kRevoked);
   SetState("bank-b", InstitutionState::kSuspended);

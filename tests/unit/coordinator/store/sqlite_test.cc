@@ -150,6 +150,50 @@ TEST_F(SqliteTest, MigrateRunsEachStepOnce) {
   EXPECT_OK(CheckSchema(*db_, all, false));
 }
 
+TEST_F(SqliteTest, AnOldHistoryGetsItsOperatorsAndAuditors) {
+  const auto migrations = EmbeddedMigrations();
+  ASSERT_OK(Migrate(*db_, migrations.first(3)));
+  const std::string hash(64, 'a');
+  const auto certificate = [](const char* serial, const char* who,
+                              const char* id, const char* role) {
+    return Cat("('", serial, "', 'consilium://cards/", role, "/", who, "', ",
+               id, ", '", role, "', 'f', 0, 9, 5)");
+  };
+  ASSERT_OK(db_->Script(Cat(
+      "INSERT INTO institution (id, name, state, created_at, updated_at) "
+      "VALUES (1, 'bank-a', 'active', 0, 0), (2, 'watcher', 'active', 0, 0),"
+      "(3, 'invited', 'invited', 0, 0);"
+      "INSERT INTO enrolment_token (token_hash, institution_id, role, "
+      "expires_at, created_at, created_by) VALUES ('",
+      hash, "', 3, 'auditor', 9, 0, 'x');",
+      "INSERT INTO certificate (serial, subject_uri, institution_id, role, "
+      "fingerprint, not_before, not_after, issued_at) VALUES ",
+      certificate("01", "bank-a", "1", "institution"), ", ",
+      certificate("02", "watcher", "2", "auditor"), ", ",
+      certificate("03", "root", "NULL", "operator"), ", ",
+      certificate("04", "root", "NULL", "operator"), ", ",
+      certificate("05", "bank-a", "NULL", "operator"), ";")));
+  ASSERT_OK(Migrate(*db_, migrations));
+  const auto count = [this](const std::string& where) {
+    return db_->OneInt(Cat("SELECT count(*) FROM ", where));
+  };
+  EXPECT_THAT(count("institution"), IsOkAndHolds(4));
+  EXPECT_THAT(count("institution WHERE name = 'bank-a' AND role = "
+                    "'institution'"),
+              IsOkAndHolds(1));
+  EXPECT_THAT(count("institution WHERE name IN ('watcher', 'invited') AND "
+                    "role = 'auditor'"),
+              IsOkAndHolds(2));
+  EXPECT_THAT(count("institution i JOIN certificate c ON c.institution_id = "
+                    "i.id WHERE i.name = 'root' AND i.role = 'operator' AND "
+                    "i.state = 'active' AND i.created_at = 5"),
+              IsOkAndHolds(2));
+  // Its name is an institution's: it stays a certificate.
+  EXPECT_THAT(count("certificate WHERE serial = '05' AND institution_id IS "
+                    "NULL"),
+              IsOkAndHolds(1));
+}
+
 TEST_F(SqliteTest, AnOldHistoryGetsItsLineage) {
   const auto migrations = EmbeddedMigrations();
   ASSERT_OK(Migrate(*db_, migrations.first(1)));

@@ -225,6 +225,27 @@ TEST_F(MemberTablesTest, ATokenWorksOnce) {
                        HasSubstr("was used at 2026-01-01")));
 }
 
+TEST_F(MemberTablesTest, AUsedTokenKnowsWhatItWasTradedFor) {
+  const std::string hash = Sha256("token").Hex();
+  const std::string key = Sha256("key").Hex();
+  ASSERT_OK(Write([&](WriteTx& tx) -> absl::Status {
+    CONSILIUM_RETURN_IF_ERROR(InsertToken(tx, Token("token")));
+    EXPECT_THAT(SetTokenIssued(tx, hash, key, "chain"),
+                StatusIs(absl::StatusCode::kNotFound));
+    CONSILIUM_RETURN_IF_ERROR(ConsumeToken(tx, hash, kTestNow).status());
+    CONSILIUM_RETURN_IF_ERROR(SetTokenIssued(tx, hash, key, "chain"));
+    CONSILIUM_ASSIGN_OR_RETURN(const auto found, FindToken(tx, hash));
+    EXPECT_TRUE(found.has_value());
+    if (!found.has_value()) return absl::OkStatus();
+    EXPECT_EQ(found->key_hash, key);
+    EXPECT_EQ(found->chain_pem, "chain");
+    CONSILIUM_ASSIGN_OR_RETURN(const auto none,
+                               FindToken(tx, Sha256("guess").Hex()));
+    EXPECT_FALSE(none.has_value());
+    return absl::OkStatus();
+  }));
+}
+
 TEST_F(MemberTablesTest, ATokenExpiresAtItsTime) {
   ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(InsertToken(tx, Token("one")));

@@ -221,6 +221,19 @@ TEST_F(CaTest, RequestsProvePossessionOfTheirKey) {
   }
 }
 
+TEST_F(CaTest, ARequestIsKnownByItsKey) {
+  const TlsKey key = Must(TlsKey::Generate());
+  const TlsKey other = Must(TlsKey::Generate());
+  const auto of = [](const TlsKey& k, std::string_view hint) {
+    return CertificateRequestKey(Must(CreateCertificateRequest(k, hint)));
+  };
+  const Sha256Digest digest = Must(of(key, "a"));
+  EXPECT_EQ(Must(of(key, "another text")), digest);
+  EXPECT_NE(Must(of(other, "a")), digest);
+  EXPECT_THAT(CertificateRequestKey("no request"),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 // The key of one request under the proof of another.
 TEST_F(CaTest, ARequestForSomebodyElsesKeyIsRefused) {
   const std::string a =
