@@ -1,5 +1,6 @@
 #include "consilium/base/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace consilium {
@@ -42,6 +43,28 @@ bool IsPlainName(std::string_view text) {
     if (byte < 0x20 || byte == 0x7F) return false;
   }
   return IsValidUtf8(text);
+}
+
+std::string CleanText(std::string_view text, size_t max_bytes) {
+  std::string out;
+  out.reserve(std::min(text.size(), max_bytes));
+  while (!text.empty()) {
+    const size_t length = Utf8SequenceLength(text);
+    const size_t step = std::max<size_t>(length, 1);
+    if (out.size() + step > max_bytes) break;
+    const auto lead = static_cast<uint8_t>(text[0]);
+    const bool c1 =
+        length == 2 && lead == 0xC2 && static_cast<uint8_t>(text[1]) < 0xA0;
+    if (length == 0) {
+      out.push_back('?');
+    } else if (lead < 0x20 || lead == 0x7F || c1) {
+      out.push_back(' ');
+    } else {
+      out.append(text.substr(0, length));
+    }
+    text.remove_prefix(step);
+  }
+  return out;
 }
 
 void AppendUtf8(char32_t code_point, std::string* out) {

@@ -7,6 +7,7 @@
 #include "consilium/aggregation/codec.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 #include "consilium/secure/ca.h"
 
 namespace consilium::client::internal {
@@ -343,7 +344,7 @@ absl::StatusOr<bool> Session::ReportProgress(const TrainTask& task,
   const EitherCancel either(user_cancel, stop_.token());
   auto reply = transport_->ReportProgress(
       {task.round, task.attempt}, std::isfinite(fraction) ? fraction : -1.0,
-      text.substr(0, kMaxProgressTextBytes), Control(either.token()));
+      CleanText(text, kMaxProgressTextBytes), Control(either.token()));
   if (either.token().cancelled()) return either.token().status();
   if (reply.ok()) {
     if (!reply->go_on) {
@@ -362,7 +363,7 @@ absl::Status Session::Decline(const RoundRef& round, std::string_view reason,
   const EitherCancel either(user_cancel, stop_.token());
   return Retried("decline", round.round, either.token(), [&] {
     return transport_
-        ->Decline(round, reason.substr(0, kMaxReasonBytes), evaluation,
+        ->Decline(round, CleanText(reason, kMaxReasonBytes), evaluation,
                   Control(either.token()))
         .status();
   });

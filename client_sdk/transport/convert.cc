@@ -6,6 +6,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/utf8.h"
 #include "proto/wire/convert.h"
 
 namespace consilium::client::internal {
@@ -24,7 +25,7 @@ absl::Duration MillisOf(uint64_t millis) {
 }
 
 std::string TextOf(const std::string& text) {
-  return text.substr(0, kMaxTextBytes);
+  return CleanText(text, kMaxTextBytes);
 }
 
 absl::StatusOr<Version> VersionOf(const v1::VersionRef& in) {

@@ -289,7 +289,8 @@ void AddLimits(Keys& k) {
                     "again later."));
   k.push_back(Count(s, "max_streams_per_institution",
                     AT(limits.max_streams_per_institution), 1, 1000,
-                    "Streams that one institution may have open."));
+                    "Uploads and downloads that one institution may have under "
+                    "way, and long polls."));
   k.push_back(Count(s, "max_streams_per_connection",
                     AT(limits.max_streams_per_connection), 4, 1000,
                     "Calls that one connection may have under way; further "

@@ -6,6 +6,8 @@
 
 #include "CLI/CLI.hpp"
 #include "consilium/base/heap.h"
+#include "consilium/base/strings.h"
+#include "consilium/base/version.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/tls13.h"
 #include "coordinator/app/config.h"
@@ -67,7 +69,8 @@ int main(int argc, char** argv) {
       "SIGHUP reads the configuration file and the server certificate anew "
       "and reopens the log; keys that need a restart are named there. "
       "SIGTERM stops cleanly, rounds go on after the next start.");
-  app.set_version_flag("--version", "consilium-coordinator 0.1.0");
+  app.set_version_flag("--version",
+                       Cat("consilium-coordinator ", SoftwareVersion()));
   std::string config;
   app.add_option("--config", config, "configuration file, from consilium init")
       ->required()

@@ -9,6 +9,7 @@
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/base/threads.h"
+#include "consilium/base/version.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/certificate.h"
 #include "consilium/secure/ed25519.h"
@@ -33,7 +34,6 @@ constexpr int kRpcThreads = 4;
 constexpr int kMaxEnrollmentBytes = 64 << 10;
 constexpr int kEnrollmentStreams = 4;  // of one connection
 constexpr absl::Duration kEnrollmentAge = absl::Minutes(1);
-constexpr char kSoftwareVersion[] = "0.1.0";
 
 EngineOptions OptionsOf(const CoordinatorConfig& c) {
   EngineOptions o;
@@ -122,7 +122,7 @@ class Server final : public CoordinatorServer {
     store.min_free_bytes = config_.storage.min_free_bytes;
     store.spare_bytes = config_.storage.spare_bytes;
     metrics_ = std::make_unique<PrometheusMetrics>(
-        config_.federation.name, kSoftwareVersion, clock_.Now());
+        config_.federation.name, SoftwareVersion(), clock_.Now());
     store.on_spool_synced = [metrics = metrics_.get()](absl::Duration took,
                                                        int64_t bytes) {
       metrics->OnSpoolSync(took, bytes);

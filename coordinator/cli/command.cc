@@ -2,13 +2,12 @@
 
 #include "CLI/CLI.hpp"
 #include "consilium/base/strings.h"
+#include "consilium/base/version.h"
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/json.h"
 
 namespace consilium {
 namespace {
-
-constexpr const char* kVersionText = "consilium 0.1.0";
 
 CLI::Option* Last(CLI::App* app) {
   const std::vector<CLI::Option*> options = app->get_options();
@@ -164,7 +163,7 @@ int RunCli(const std::vector<std::string>& args,
   CLI::App app("Runs a federation: institutions, rounds, versions.",
                "consilium");
   app.require_subcommand(1);
-  app.set_version_flag("--version", kVersionText);
+  app.set_version_flag("--version", Cat("consilium ", SoftwareVersion()));
   app.footer(Cat(ExitCodeHelp(),
                  "\nExamples:\n"
                  "  consilium init cards --name cards --host fl.example.org\n"

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/clock.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/certificate.h"
 #include "coordinator/rpc/admin_queries.h"
@@ -100,16 +101,23 @@ class OfflineAdmin final : public AdminApi {
   }
   absl::Status CheckDatabase(const v1::CheckDatabaseRequest& request,
                              v1::CheckDatabaseResponse* out) override {
-    return queries_.Check(request.deep(), out);
+    const absl::Duration started = SystemClock()->Monotonic();
+    CONSILIUM_RETURN_IF_ERROR(queries_.Check(request.deep(), out));
+    out->set_seconds(
+        absl::ToDoubleSeconds(SystemClock()->Monotonic() - started));
+    return absl::OkStatus();
   }
   absl::Status BackupDatabase(const v1::BackupDatabaseRequest& request,
                               v1::BackupDatabaseResponse* out) override {
+    const absl::Duration started = SystemClock()->Monotonic();
     CONSILIUM_ASSIGN_OR_RETURN(const BackupReport report,
                                BackupStore(*store_, request.directory(), now_));
     out->set_directory(request.directory());
     out->set_bytes(
         static_cast<uint64_t>(report.database_bytes + report.blob_bytes));
     out->set_blobs(static_cast<uint64_t>(report.blobs));
+    out->set_seconds(
+        absl::ToDoubleSeconds(SystemClock()->Monotonic() - started));
     return absl::OkStatus();
   }
   absl::Status TailAudit(const v1::TailAuditRequest& request,

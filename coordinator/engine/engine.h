@@ -142,6 +142,7 @@ struct RoundPlanView {
   int64_t round = 0;
   std::optional<VersionRow> base;
   RoundConfig config;
+  RouterPolicy router = RouterPolicy::kFrozen;
   std::vector<std::string> cohort;
   std::vector<std::string> left_out;  // "bank-d: suspended"
   std::vector<std::string> problems;

@@ -185,15 +185,6 @@ absl::Status Engine::SignVersion(const VersionRow& row,
 absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
     const RoundState& state, const VersionRow& base,
     std::optional<X25519PrivateKey> key) {
-  FederationPolicy policy;
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            policy, FederationPolicy::FromJson(row.policy_json,
-                                               options_.round_defaults));
-        return absl::OkStatus();
-      }));
   auto context = std::make_shared<RoundContext>();
   context->layout = layout();
   RoundStatement& s = context->statement;
@@ -218,12 +209,15 @@ absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
   context->sealing_key = std::move(key);
   context->limits.max_examples =
       static_cast<uint64_t>(state.config.maximum_weight);
-  context->limits.max_tokens = static_cast<uint64_t>(options_.max_tokens);
+  context->limits.max_tokens =
+      static_cast<uint64_t>(state.weighting.maximum_tokens);
   context->limits.max_norm = state.config.maximum_norm;
   context->limits.metadata = options_.metadata;
   context->weights.max_examples = state.config.maximum_weight;
-  context->weights.max_tokens = options_.max_tokens;
-  context->weights.router = policy.router;
+  context->weights.max_tokens = state.weighting.maximum_tokens;
+  context->weights.router = state.weighting.router_by_examples
+                                ? RouterPolicy::kExamples
+                                : RouterPolicy::kFrozen;
   return std::shared_ptr<const RoundContext>(std::move(context));
 }
 
@@ -276,6 +270,7 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
       }));
   CONSILIUM_ASSIGN_OR_RETURN(plan.config,
                              ApplyOverrides(policy.rounds, overrides));
+  plan.router = policy.router;
   plan.base = current_;
   if (!current_.has_value()) {
     plan.problems.push_back(
@@ -383,6 +378,9 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         }
         return absl::OkStatus();
       }));
+  plan.weighting = {
+      .router_by_examples = view.router == RouterPolicy::kExamples,
+      .maximum_tokens = options_.max_tokens};
   CONSILIUM_ASSIGN_OR_RETURN(RoundState state, PlanRound(std::move(plan), now));
 
   std::optional<X25519PrivateKey> key;

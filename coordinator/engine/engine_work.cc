@@ -98,7 +98,7 @@ void Engine::Touch(PeerState& peer) {
 }
 
 bool Engine::Connected(const PeerState& peer) {
-  if (peer.streams.load() > 0) return true;
+  if (peer.streams.load() > 0 || peer.waits.load() > 0) return true;
   const int64_t seen = peer.last_seen_ns.load();
   return seen != 0 && deps_.clock->Monotonic() - absl::Nanoseconds(seen) <
                           options_.connected_for;

@@ -52,6 +52,9 @@ void VisitFields(T& value, Visitor& visit) {
     visit("fold_retry_delay", value.fold_retry_delay);
     visit("promotion", value.promotion);
     visit("evaluation", value.evaluation);
+  } else if constexpr (std::is_same_v<V, RoundWeighting>) {
+    visit("router_by_examples", value.router_by_examples);
+    visit("maximum_tokens", value.maximum_tokens);
   } else if constexpr (std::is_same_v<V, RoundMember>) {
     visit("institution", value.institution);
     visit("state", value.state);
@@ -76,6 +79,7 @@ void VisitFields(T& value, Visitor& visit) {
     visit("reason", value.reason);
     visit("base_version", value.base_version);
     visit("config", value.config);
+    visit("weighting", value.weighting);
     visit("members", value.members);
     visit("planned_at", value.planned_at);
     visit("opened_at", value.opened_at);

@@ -141,6 +141,7 @@ absl::StatusOr<RoundState> PlanRound(RoundPlan plan, absl::Time now) {
   s.attempt = plan.attempt;
   s.base_version = plan.base_version;
   s.config = std::move(plan.config);
+  s.weighting = plan.weighting;
   s.planned_at = s.clock = WholeMicros(now);
   s.members.reserve(plan.members.size());
   for (PlannedMember& planned : plan.members) {

@@ -303,6 +303,7 @@ struct RoundPlan {
   int64_t attempt = 1;  // > 0
   int64_t base_version = 0;
   RoundConfig config;
+  RoundWeighting weighting = {};
   std::vector<PlannedMember> members;
 };
 

@@ -8,14 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "consilium/base/utf8.h"
 #include "coordinator/round/round_types.h"
 
 namespace consilium {
-
-// Text from a peer made fit to store and print: control characters and bytes
-// that are not UTF-8 become spaces or '?', and it is cut after `max_bytes`, at
-// the border of a character.
-std::string CleanText(std::string_view text, size_t max_bytes);
 
 // "not heard from", "training 40 %", "upload interrupted at 12 %", "declined
 // (no data)".

@@ -175,6 +175,15 @@ struct RoundMember {
   bool operator==(const RoundMember&) const = default;
 };
 
+// How the fold weighs this round's contributions; fixed when it begins, so that
+// a later policy changes neither an open round nor a replay.
+struct RoundWeighting {
+  bool router_by_examples = false;  // false: router groups stay frozen
+  double maximum_tokens = 1e9;      // of one contribution for an expert
+
+  bool operator==(const RoundWeighting&) const = default;
+};
+
 struct RoundState {
   int64_t id = 0;
   int64_t attempt = 1;
@@ -182,6 +191,7 @@ struct RoundState {
   std::string reason;  // why rejected, failed or cancelled
   int64_t base_version = 0;
   RoundConfig config;
+  RoundWeighting weighting;
   std::vector<RoundMember> members;  // sorted by institution, no duplicates
 
   absl::Time planned_at = absl::UnixEpoch();

@@ -9,6 +9,7 @@
 #include "consilium/base/file.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/version.h"
 #include "consilium/secure/random.h"
 #include "coordinator/rpc/admin_queries.h"
 #include "coordinator/rpc/admin_streams.h"
@@ -117,7 +118,7 @@ absl::Status AdminServiceImpl::Invite(const std::string& actor,
 
 CONSILIUM_READ(GetStatus, GetStatusRequest, StatusInfo, {
   CONSILIUM_RETURN_IF_ERROR(queries.Status(response));
-  response->set_software("consilium-coordinator 0.1.0");
+  response->set_software(Cat("consilium-coordinator ", SoftwareVersion()));
   const CertificateInfo leaf = options_.identity->leaf();
   v1::CertificateInfo& info = *response->add_certificates();
   info.set_serial(leaf.serial);

@@ -122,8 +122,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     if (caller_.name.role == PeerRole::kInstitution) {
       peer_ = deps_.engine->peers().Find(name);
       const int64_t streams = ++peer_->streams;
-      // One more: a long poll waits beside them.
-      if (streams > deps_.max_streams_per_institution + 1) {
+      if (streams > deps_.max_streams_per_institution) {
         Finish(ToGrpc(absl::ResourceExhaustedError(
             Cat(name, " has ", streams,
                 " streams open, the limit is "

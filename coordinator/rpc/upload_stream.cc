@@ -53,7 +53,7 @@ class UploadStream final
     caller_ = *std::move(caller);
     const int64_t streams = ++caller_.peer->streams;
     counted_ = true;
-    if (streams > deps_.max_streams_per_institution + 1) {
+    if (streams > deps_.max_streams_per_institution) {
       End(absl::ResourceExhaustedError(
           Cat(caller_.name(), " has ", streams,
               " streams open, the limit is "

@@ -56,7 +56,16 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       return;
     }
     caller_ = *std::move(caller);
-    ++caller_.peer->streams;
+    // One waits; others are those whose end has not been noticed yet.
+    const int64_t waits = ++caller_.peer->waits;
+    if (waits > deps_.max_streams_per_institution) {
+      Finish(ToGrpc(absl::ResourceExhaustedError(
+          Cat(caller_.name(), " waits ", waits,
+              " times at once, the limit is "
+              "limits.max_streams_per_institution ",
+              deps_.max_streams_per_institution))));
+      return;
+    }
     Engine& engine = *deps_.engine;
     const uint64_t known = request.known_revision();
     const int64_t most =
@@ -69,7 +78,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
   void OnCancel() override { Place::Cancel(*deps_.engine, *place_); }
 
   void OnDone() override {
-    if (caller_.peer != nullptr) --caller_.peer->streams;
+    if (caller_.peer != nullptr) --caller_.peer->waits;
     delete this;
   }
 

@@ -119,5 +119,58 @@ TEST(GroupsTest, ExpertsWeighByRoutedTokens) {
   EXPECT_NEAR(Groups(VersionOf(*f, 1)).at("expert/0/0").weight(), 4000, 1e-3);
 }
 
+// Neither an open round nor a replay weighs by what was decided afterwards.
+TEST(GroupsTest, ALaterPolicyOrLimitChangesNoRound) {
+  TestFederation::Options options;
+  std::vector<SlotSpec> slots = {{.name = "trunk", .shape = {5}},
+                                 {.name = "expert", .shape = {5}},
+                                 {.name = "router", .shape = {5}}};
+  slots[1].group = {.kind = GroupKind::kExpert, .layer = 0, .expert = 0};
+  slots[2].group = {.kind = GroupKind::kRouter, .layer = 0};
+  options.layout = *Layout::Create(std::move(slots));
+  TestFederation f(std::move(options));
+  f.Enroll("bank-a");
+  f.Enroll("bank-b");
+  const auto a = f.Connect("bank-a");
+  const auto b = f.Connect("bank-b");
+  const auto submit = [](client::Client& client, float value, uint64_t tokens) {
+    client::UpdateSource source;
+    source.fill = [value](std::string_view, int64_t, std::span<float> out) {
+      for (float& x : out) x = value;
+      return absl::OkStatus();
+    };
+    source.report.examples = 100;
+    source.report.group_tokens = {{"expert/0/0", tokens}};
+    ExpectReceipt(client.Submit(WaitForTask(client), source));
+  };
+  const uint64_t id = f.StartRound();
+  submit(*a, 0, 3000);
+
+  v1::SetFederationRequest request;
+  (*request.mutable_policy())["router"] = "examples";
+  v1::FederationInfo changed;
+  grpc::ClientContext set;
+  ASSERT_TRUE(f.admin().SetFederation(&set, request, &changed).ok());
+  f.Stop();
+  f.NextConfig().limits.max_tokens = 10;
+  f.NextConfig().limits.max_metadata_bytes = 1024;
+  f.StartAgain();
+  submit(*b, 4, 1000);
+  EXPECT_EQ(f.WaitForEnd(id).phase(), "promoted");
+  // The router is frozen; the expert's mean is by tokens that 10 would level.
+  const std::vector<float> flat = f.CurrentParameters(*a);
+  EXPECT_NEAR(flat[5], 1.0f, 1e-6f);
+  EXPECT_EQ(flat[10], 0.0f);
+
+  v1::ReplayRoundRequest replay;
+  replay.set_round(id);
+  v1::ReplayRoundResponse replayed;
+  grpc::ClientContext context;
+  const grpc::Status status =
+      f.admin().ReplayRound(&context, replay, &replayed);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(replayed.equal());
+}
+
 }  // namespace
 }  // namespace consilium

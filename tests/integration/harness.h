@@ -55,6 +55,8 @@ class TestFederation {
   void Restart();
   void Stop();
   void StartAgain();
+  // Between the two: what the file would say then.
+  CoordinatorConfig& NextConfig() { return config_; }
 
   // Invites and enrols; identity under dir()/<name>.
   void Enroll(const std::string& name) { EnrollWith(name, Token(name)); }

@@ -18,6 +18,11 @@ bool IsValidUtf8(std::string_view text);
 // Valid, and without U+0000 to U+001F and U+007F: fit to name something.
 bool IsPlainName(std::string_view text);
 
+// Text from a peer made fit to store and print: control characters and bytes
+// that are not UTF-8 become spaces or '?', and it is cut after `max_bytes`, at
+// the border of a character.
+std::string CleanText(std::string_view text, size_t max_bytes);
+
 // Appends `code_point` (no surrogate, at most U+10FFFF).
 void AppendUtf8(char32_t code_point, std::string* out);
 

@@ -181,6 +181,12 @@ TEST(WorkTest, DecliningAndEvaluatingAreRetried) {
   h.coordinator.FailAt(1, Fault::kReplyLost);
   EXPECT_OK(session->Decline({task.round, task.attempt}, "no data", false, {}));
   EXPECT_THAT(h.coordinator.log(), Contains("no data").Times(2));
+  // Cut between characters, and fit for the wire whatever the caller gives.
+  EXPECT_OK(session->Decline({task.round, task.attempt},
+                             std::string(999, 'x') + "\xC3\xA9", false, {}));
+  EXPECT_THAT(h.coordinator.log(), Contains(std::string(999, 'x')));
+  EXPECT_OK(session->Decline({task.round, task.attempt}, "caf\xE9", false, {}));
+  EXPECT_THAT(h.coordinator.log(), Contains("caf?"));
 
   h.coordinator.FailAt(1, Fault::kRequestLost);
   EvaluateTask evaluate;

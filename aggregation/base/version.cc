@@ -1,0 +1,7 @@
+#include "consilium/base/version.h"
+
+namespace consilium {
+
+const char* SoftwareVersion() { return CONSILIUM_VERSION; }
+
+}  // namespace consilium
