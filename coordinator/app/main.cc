@@ -69,8 +69,9 @@ int main(int argc, char** argv) {
       "SIGHUP reads the configuration file and the server certificate anew "
       "and reopens the log; keys that need a restart are named there. "
       "SIGTERM stops cleanly, rounds go on after the next start.");
-  app.set_version_flag("--version",
-                       Cat("consilium-coordinator ", SoftwareVersion()));
+  app.set_version_flag(
+      "--version",
+      consilium::Cat("consilium-coordinator ", consilium::SoftwareVersion()));
   std::string config;
   app.add_option("--config", config, "configuration file, from consilium init")
       ->required()

@@ -168,7 +168,7 @@ int RunCli(const std::vector<std::string>& args,
                  "\nExamples:\n"
                  "  consilium init cards --name cards --host fl.example.org\n"
                  "  consilium institution invite bank-a\n"
-                 "  consilium round start && consilium round watch\n"));
+                 "  consilium round start --reason \"first\"\n"));
   AddGlobalOptions(app, cli.options());
   const CommandGroup root(&app);
   AddInitCommand(root, cli);

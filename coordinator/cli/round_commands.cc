@@ -219,10 +219,19 @@ std::string Contributed(const v1::RoundInfo& round) {
                  : Cat(" of a quorum of ", quorum->second));
 }
 
+// What the call itself would refuse is no use as a plan.
+absl::Status MustBeLive(const v1::RoundInfo& round) {
+  if (!round.terminal()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      Cat("round ", round.round(), " has ended already: it is ", round.phase(),
+          "; see `consilium round list`"));
+}
+
 absl::Status CloseNow(Cli& cli, uint64_t round,
                       const Confirmation& confirmation) {
   if (!confirmation.yes) {
     CONSILIUM_ASSIGN_OR_RETURN(const v1::RoundInfo info, Get(cli, round));
+    CONSILIUM_RETURN_IF_ERROR(MustBeLive(info));
     std::vector<std::string> would = {
         Cat("take no more contributions to round ", info.round(), ", which is ",
             info.phase()),
@@ -249,6 +258,7 @@ absl::Status Cancel(Cli& cli, uint64_t round,
                     const Confirmation& confirmation) {
   if (!confirmation.yes) {
     CONSILIUM_ASSIGN_OR_RETURN(const v1::RoundInfo info, Get(cli, round));
+    CONSILIUM_RETURN_IF_ERROR(MustBeLive(info));
     cli.Confirmed(confirmation, Cat("round cancel ", info.round()),
                   {Cat("end round ", info.round(), ", which is ", info.phase(),
                        ", without a version"),

@@ -96,10 +96,12 @@ absl::Status ServeVersion(Cli& cli, uint64_t number, bool rollback,
             StateText(v), ", to every institution")};
     if (federation.has_current()) {
       const uint64_t current = federation.current().number();
-      would.push_back(current == number
-                          ? std::string("be refused: it is current already")
-                          : Cat("replace version ", current));
-      if (rollback && current != number) {
+      if (current == number) {
+        return absl::FailedPreconditionError(
+            Cat("version ", number, " is current already"));
+      }
+      would.push_back(Cat("replace version ", current));
+      if (rollback) {
         would.push_back(
             "mark the promoted versions built on it as rolled back; live "
             "rounds that start from one of them end");

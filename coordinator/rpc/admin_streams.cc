@@ -163,18 +163,25 @@ class ImportStream final
       deps_.ingest->Schedule([this] {
         const absl::Status status = Take();
         if (!status.ok()) {
-          Finish(ToGrpc(status));
+          End(status);
           return;
         }
         StartRead(&chunk_);
       });
       return;
     }
-    deps_.executor->Schedule([this] { Finish(ToGrpc(Import())); });
+    deps_.executor->Schedule([this] { End(Import()); });
   }
   void OnDone() override { delete this; }
 
  private:
+  // Whoever hears of the end finds file and slot free.
+  void End(const absl::Status& status) {
+    writer_.reset();
+    job_.reset();
+    Finish(ToGrpc(status));
+  }
+
   absl::Status Take() {
     CONSILIUM_RETURN_IF_ERROR(staff_.Alive(deps_));
     CONSILIUM_RETURN_IF_ERROR(TakeLayout());

@@ -132,6 +132,10 @@ TEST_F(CliChangeTest, RoundsByHand) {
               HasSubstr("Round 1 was cancelled"));
   ExpectAudit("round.cancel", "round 1", "oops");
   EXPECT_EQ(cli_.Run({"round", "cancel", "1", "--yes"}), 1);
+  // Nor does a dry run promise what would be refused.
+  EXPECT_EQ(cli_.Run({"round", "cancel", "1"}), 1);
+  EXPECT_EQ(cli_.Run({"round", "close-now", "1"}), 1);
+  EXPECT_EQ(cli_.Run({"version", "rollback", "0"}), 1);
 
   const json second = cli_.Document<v1::RoundInfo>(
       {"round", "start", "--institution", "bank-b", "--set", "quorum=1",

@@ -75,7 +75,7 @@ TEST_F(CliOperatorTest, OperatorsComeAndGo) {
               HasSubstr("coordinator operator.enrol eve certificate "));
   json all = Operators();
   EXPECT_EQ(all.size(), 2u);
-  EXPECT_EQ(all["operator"]["role"], "operator");
+  EXPECT_EQ(all["admin"]["role"], "operator");
   EXPECT_EQ(all["eve"]["role"], "operator");
   EXPECT_EQ(all["eve"]["state"], "active");
   EXPECT_TRUE(all["eve"]["last_seen_at"].is_string());
@@ -90,7 +90,7 @@ TEST_F(CliOperatorTest, OperatorsComeAndGo) {
   EXPECT_EQ(
       cli_.Run({"operator", "revoke", "eve", "--reason", "left", "--yes"}), 0);
   EXPECT_THAT(NewestAudit(),
-              HasSubstr("/operator/operator operator.revoke eve left"));
+              HasSubstr("/operator/admin operator.revoke eve left"));
   EXPECT_EQ(Operators()["eve"]["state"], "revoked");
   EXPECT_EQ(cli_.RunAs(eve, {"status"}), kExitConnection.code);
   EXPECT_THAT(cli_.err(), HasSubstr("revoked"));
@@ -103,26 +103,26 @@ TEST_F(CliOperatorTest, OperatorsComeAndGo) {
 
 TEST_F(CliOperatorTest, TheFirstOperatorToo) {
   const std::string eve = Join("eve", "operator");
-  EXPECT_EQ(cli_.RunAs(eve, {"operator", "revoke", "operator", "--yes"}), 0)
+  EXPECT_EQ(cli_.RunAs(eve, {"operator", "revoke", "admin", "--yes"}), 0)
       << cli_.err();
   EXPECT_EQ(cli_.Run({"status"}), kExitConnection.code);
 }
 
 TEST_F(CliOperatorTest, TheLastOperatorStays) {
-  const std::vector<std::string> revoke = {"operator", "revoke", "operator",
+  const std::vector<std::string> revoke = {"operator", "revoke", "admin",
                                            "--yes"};
   // Neither an auditor nor one who has not enrolled could take over.
   Join("watcher", "auditor");
   EXPECT_EQ(cli_.Run({"operator", "invite", "eve"}), 0) << cli_.err();
   EXPECT_EQ(Operators()["eve"]["state"], "invited");
   EXPECT_EQ(cli_.Run(revoke), 1);
-  EXPECT_THAT(cli_.err(), AllOf(HasSubstr("operator is the last operator"),
+  EXPECT_THAT(cli_.err(), AllOf(HasSubstr("admin is the last operator"),
                                 HasSubstr("consilium operator invite")));
   EXPECT_EQ(cli_.Run({"operator", "revoke", "eve", "--yes"}), 0);
   Join("mallory", "operator");
   EXPECT_EQ(cli_.Run({"operator", "revoke", "mallory", "--yes"}), 0);
   EXPECT_EQ(cli_.Run(revoke), 1);
-  EXPECT_EQ(Operators()["operator"]["state"], "active");
+  EXPECT_EQ(Operators()["admin"]["state"], "active");
 }
 
 TEST_F(CliOperatorTest, AnAuditorOnlyReads) {

@@ -66,7 +66,7 @@ TEST(ConfigTest, TheTemplateShowsTheDefaults) {
     }
     all += line + "\n";
   }
-  EXPECT_EQ(keys, 25);
+  EXPECT_EQ(keys, 27);
   ASSERT_OK_AND_ASSIGN(const ClientConfig shown, ParseConfig(all, "/id"));
   ExpectSame(shown, least);
 }

@@ -194,9 +194,12 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
       {"round", "cancel", "7"},
       {"round", "close-now", "7"},
       {"version", "rollback", "3"},
-      {"version", "promote", "9"},
+      {"version", "promote", "4"},
       {"contribution", "quarantine", "3fa"},
   };
+  // What would be refused is not promised.
+  EXPECT_EQ(Run({"version", "promote", "9"}), 1);
+  EXPECT_THAT(err(), HasSubstr("version 9 is current already"));
   for (std::vector<std::string> args : verbs) {
     fake_.calls.clear();
     EXPECT_EQ(Run(args), 0);
