@@ -71,7 +71,6 @@ struct CoordinatorConfig {
     int64_t max_waiting_calls = 4096;
     int64_t max_streams_per_institution = 4;
     int64_t max_streams_per_connection = 32;
-    int64_t enrollment_memory_bytes = int64_t{32} << 20;
     int64_t max_uploads = 256;
     int64_t upload_window_bytes = int64_t{8} << 20;
     int64_t stream_lookahead_bytes = int64_t{512} << 10;

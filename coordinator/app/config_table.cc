@@ -129,8 +129,9 @@ void AddPlaces(Keys& k) {
       Address(s, "address", AT(listen.address), false,
               "Where institutions and operators connect, with mutual TLS."));
   k.push_back(Address(
-      s, "enrollment_address", AT(listen.enrollment_address), false,
-      "Where a new institution enrols; only the server shows a certificate."));
+      s, "enrollment_address", AT(listen.enrollment_address), true,
+      "Where a new institution enrols; only the server shows a certificate. "
+      "Empty: closed, for the time when nobody is to enrol."));
   k.push_back(
       Address(s, "metrics_address", AT(listen.metrics_address), true,
               "Plain HTTP for /metrics, /healthz and /readyz. It is not "
@@ -295,10 +296,6 @@ void AddLimits(Keys& k) {
                     AT(limits.max_streams_per_connection), 4, 1000,
                     "Calls that one connection may have under way; further "
                     "ones wait on the caller's side."));
-  k.push_back(Bytes(s, "enrollment_memory_bytes",
-                    AT(limits.enrollment_memory_bytes), 4 * kMiB, kGiB,
-                    "Memory for connections of the enrolment port, which "
-                    "anybody may reach; beyond it they are closed."));
   k.push_back(Count(
       s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
       "Uploads in progress at once; further ones are told to come back."));

@@ -156,12 +156,14 @@ class Server final : public CoordinatorServer {
                     "sealing.mode is \"off\": uploads lie on this disk "
                     "unencrypted");
     }
-    logger_->Info(
-        {},
-        Cat("federation ", config_.federation.name, ": institutions on port ",
-            port_, ", enrolment on port ", enrollment_port_,
-            metrics_port() == 0 ? std::string()
-                                : Cat(", metrics on port ", metrics_port())));
+    logger_->Info({}, Cat("federation ", config_.federation.name,
+                          ": institutions on port ", port_,
+                          enrollment_port_ == 0
+                              ? std::string(", enrolment is closed")
+                              : Cat(", enrolment on port ", enrollment_port_),
+                          metrics_port() == 0
+                              ? std::string()
+                              : Cat(", metrics on port ", metrics_port())));
     return absl::OkStatus();
   }
 
@@ -337,15 +339,15 @@ class Server final : public CoordinatorServer {
     enrollment.max_message_bytes = kMaxEnrollmentBytes;
     enrollment.stream_lookahead_bytes = kMaxEnrollmentBytes;
     enrollment.max_streams_per_connection = kEnrollmentStreams;
-    enrollment.memory_bytes =
-        static_cast<size_t>(config_.limits.enrollment_memory_bytes);
     enrollment.max_connection_age = kEnrollmentAge;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        enrollment_server_,
-        Listen(config_.listen.enrollment_address,
-               MakeEnrollmentServerCredentials(identity_), enrollment,
-               {enrollment_service_.get()}, "listen.enrollment_address",
-               &enrollment_port_));
+    if (!config_.listen.enrollment_address.empty()) {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          enrollment_server_,
+          Listen(config_.listen.enrollment_address,
+                 MakeEnrollmentServerCredentials(identity_), enrollment,
+                 {enrollment_service_.get()}, "listen.enrollment_address",
+                 &enrollment_port_));
+    }
     if (!config_.listen.metrics_address.empty()) {
       readiness_ = std::make_unique<Readiness>(
           store_.get(), wall_, [this] { return engine_->Overdue(); });

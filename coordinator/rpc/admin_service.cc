@@ -87,6 +87,11 @@ absl::Status AdminServiceImpl::Invite(const std::string& actor,
     return absl::InvalidArgumentError(Cat(
         "token_lifetime_seconds is ", lifetime_seconds, ", at most a year"));
   }
+  if (options_.enrollment_address.empty()) {
+    return absl::FailedPreconditionError(
+        "enrolment is closed: set listen.enrollment_address in the "
+        "coordinator's configuration and restart it");
+  }
   CONSILIUM_ASSIGN_OR_RETURN(
       const Engine::Invitation invitation,
       deps_.engine->Invite(

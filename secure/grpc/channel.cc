@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "absl/synchronization/mutex.h"
-#include "grpcpp/resource_quota.h"
 
 namespace consilium {
 namespace {
@@ -69,10 +68,6 @@ void ApplyServerOptions(const ServerOptions& options,
                              options.stream_lookahead_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              options.max_streams_per_connection);
-  if (options.memory_bytes > 0) {
-    grpc::ResourceQuota quota("listener");
-    builder.SetResourceQuota(quota.Resize(options.memory_bytes));
-  }
   if (options.max_connection_age < absl::InfiniteDuration()) {
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
                                Millis(options.max_connection_age));

@@ -422,5 +422,23 @@ TEST_F(EnrolmentFaultsTest, SuspensionStopsNewWorkAndEndsWithResume) {
   ExpectStoreIsWhole(federation_);
 }
 
+// A port that anybody may reach need not be open all the time.
+TEST_F(EnrolmentFaultsTest, AClosedPortIsNoPort) {
+  federation_.Enroll("bank-a");
+  federation_.Stop();
+  federation_.NextConfig().listen.enrollment_address.clear();
+  federation_.StartAgain();
+  EXPECT_EQ(federation_.server().enrollment_port(), 0);
+  EXPECT_OK(RawClient(federation_, "bank-a").Work().status());
+  v1::InviteInstitutionRequest request;
+  request.set_name("bank-b");
+  v1::InviteInstitutionResponse response;
+  grpc::ClientContext context;
+  EXPECT_THAT(FromGrpc(federation_.admin().InviteInstitution(&context, request,
+                                                             &response)),
+              StatusIs(StatusCode::kFailedPrecondition,
+                       HasSubstr("listen.enrollment_address")));
+}
+
 }  // namespace
 }  // namespace consilium

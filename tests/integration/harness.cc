@@ -107,8 +107,10 @@ void TestFederation::StartServer() {
            "start");
   // A restart takes the same ports, as clients remember them.
   config_.listen.address = Cat("127.0.0.1:", server_->port());
-  config_.listen.enrollment_address =
-      Cat("127.0.0.1:", server_->enrollment_port());
+  if (server_->enrollment_port() != 0) {
+    config_.listen.enrollment_address =
+        Cat("127.0.0.1:", server_->enrollment_port());
+  }
   config_.listen.metrics_address = Cat("127.0.0.1:", server_->metrics_port());
   ConnectAdmin();
 }

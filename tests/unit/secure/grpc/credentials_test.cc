@@ -229,7 +229,6 @@ TEST(ServerOptionsTest, AConnectionHasSoManyCallsAtATime) {
   HoldingService service;
   ServerOptions options;
   options.max_streams_per_connection = 2;
-  options.memory_bytes = 32 << 20;
   options.max_connection_age = absl::Minutes(10);
   grpc::ServerBuilder builder;
   int port = 0;

@@ -42,10 +42,6 @@ struct ServerOptions {
   int stream_lookahead_bytes = 512 << 10;
   // Calls of one connection at a time; further ones wait on the caller's side.
   int max_streams_per_connection = 32;
-  // All memory that gRPC may hold for connections of this server; when peers
-  // need more, connections are closed. 0: no limit. For listeners that anybody
-  // may reach.
-  size_t memory_bytes = 0;
   // After that a connection is closed, once its calls have had `grace` to end.
   absl::Duration max_connection_age = absl::InfiniteDuration();
   absl::Duration max_connection_grace = absl::Seconds(10);
