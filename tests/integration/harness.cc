@@ -101,6 +101,7 @@ TestFederation::TestFederation(Options options) : options_(std::move(options)) {
 TestFederation::~TestFederation() { Stop(); }
 
 void TestFederation::StartServer() {
+  held_.clear();
   server_ =
       Must(CoordinatorServer::Start(config_, logger_.get(),
                                     options_.coordinator_fs, options_.clock),
@@ -212,8 +213,12 @@ std::string TestFederation::enrollment_address() const {
 
 void TestFederation::Stop() {
   admin_.reset();
-  if (server_ != nullptr) server_->Stop();
+  if (server_ == nullptr) return;
+  const int ports[] = {server_->port(), server_->enrollment_port(),
+                       server_->metrics_port()};
+  server_->Stop();
   server_.reset();
+  for (const int port : ports) held_.emplace_back(port);
 }
 void TestFederation::StartAgain() { StartServer(); }
 void TestFederation::Restart() {

@@ -22,6 +22,7 @@
 #include "coordinator/app/logging.h"
 #include "coordinator/app/server.h"
 #include "grpcpp/channel.h"
+#include "tests/support/held_port.h"
 #include "tests/support/temp_dir.h"
 
 namespace consilium {
@@ -123,6 +124,7 @@ class TestFederation {
   std::string fingerprint_;
   std::unique_ptr<Logger> logger_;
   std::unique_ptr<CoordinatorServer> server_;
+  std::vector<HeldPort> held_;  // while it is stopped
   std::unique_ptr<v1::AdminService::Stub> admin_;
 };
 
