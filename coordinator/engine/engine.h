@@ -357,7 +357,19 @@ class Engine final : public UploadHost {
                                     const std::string& action,
                                     const std::string& reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void CarryOut(LiveRound& live, const Transition& transition)
+  // For steps of several rounds in one transaction: what Step() stores, and,
+  // once that is committed, what it does.
+  struct Stepped {
+    LiveRound* live;
+    Transition transition;
+  };
+  absl::StatusOr<Transition> StoreStep(WriteTx& tx, const RoundState& before,
+                                       const RoundEvent& event, absl::Time now,
+                                       AlsoFn also);
+  void CarryOut(std::span<const Stepped> steps)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Returns why the version served fell, if it did.
+  std::string TakeState(LiveRound& live, const Transition& transition)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StartFold(LiveRound& live, const BeginFold& fold)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
