@@ -43,6 +43,7 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
   if (lifetime == absl::ZeroDuration()) lifetime = options_.token_lifetime;
   const absl::Time now = deps_.clock->Now();
   const EnrollmentToken token = EnrollmentToken::Generate(*deps_.random);
+  MutexLock lock(&mu_);  // so that no other state comes in between
   InstitutionRow row;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
@@ -99,6 +100,7 @@ absl::Status Engine::RevokeStaff(const std::string& actor,
                                  const std::string& name,
                                  const std::string& reason) {
   const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);  // as in Invite()
   InstitutionRow row;
   std::vector<CertificateRow> certificates;
   CONSILIUM_RETURN_IF_ERROR(
