@@ -404,6 +404,8 @@ class Engine final : public UploadHost {
   // The store did not take `event`: Poll sends it again, until it does.
   void Owe(LiveRound& live, RoundEvent event, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // By the clock that a schedule of this kind goes by.
+  absl::Time NowFor(const ScheduleRow& schedule);
   absl::Time ScheduleNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSchedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StoreNextFire(std::optional<absl::Time> next_at)
