@@ -154,7 +154,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   std::string detail = Cat("replayed digest ", result.digest.Hex());
   for (const std::string& name : left_out) CatInto(detail, ", without ", name);
   if (!reason.empty()) CatInto(detail, ": ", reason);
-  CONSILIUM_RETURN_IF_ERROR(
+  const absl::Status written =
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         if (!excluded.empty()) {
           VersionRow version;
@@ -189,8 +189,9 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
         return AppendAudit(tx, NewAudit(now, actor, "round.replay",
                                         Cat("round ", round), detail))
             .status();
-      }));
+      });
   if (!excluded.empty()) deps_.store->blobs().Release(result.digest);
+  CONSILIUM_RETURN_IF_ERROR(written);
   return view;
 }
 
