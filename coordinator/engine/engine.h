@@ -309,6 +309,8 @@ class Engine final : public UploadHost {
   uint64_t Subscribe(std::function<void(int64_t round)> callback);
   void Unsubscribe(uint64_t id);
   bool stopping() const { return stopping_seen_.load(); }
+  // Cancelled by Stop(): for what operators wait for long.
+  CancelToken stop_token() const { return stop_.token(); }
 
   // --- UploadHost -----------------------------------------------------------
   std::variant<std::shared_ptr<const RoundContext>, Refused> AdmitUpload(
@@ -469,6 +471,7 @@ class Engine final : public UploadHost {
   // When the thread is to turn next, or began to; see Overdue().
   Live<absl::Duration> next_turn_ = absl::InfiniteDuration();
   std::atomic<bool> stopping_seen_{false};  // stopping_, for those without mu_
+  CancelSource stop_;
   CondVar kick_;
   bool kicked_ ABSL_GUARDED_BY(mu_) = false;
 

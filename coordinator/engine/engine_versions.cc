@@ -129,6 +129,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   input.base = base;
   input.min_contributors = state.config.minimum_group_contributors;
   input.threads = options_.fold_threads;
+  input.cancel = stop_token();
   input.clock = deps_.clock;
   for (const FoldJobInput::Member& member : input.members) {
     if (member.spool_path.empty()) {
@@ -342,7 +343,8 @@ absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
     return findings;
   }
   *chunks = (*source)->manifest().chunk_count;
-  const auto stats = (*source)->Verify();
+  const auto stats = (*source)->Verify(stop_token());
+  if (absl::IsCancelled(stats.status())) return stats.status();
   if (!stats.ok()) findings.push_back(std::string(stats.status().message()));
   if ((*source)->manifest().Encode() != row.manifest) {
     findings.push_back("the spool's manifest is not the one in the history");
