@@ -309,6 +309,8 @@ class Engine final : public UploadHost {
   uint64_t Subscribe(std::function<void(int64_t round)> callback);
   void Unsubscribe(uint64_t id);
   bool stopping() const { return stopping_seen_.load(); }
+  // Cancelled by Stop(): for what operators wait for long.
+  CancelToken stop_token() const { return stop_.token(); }
 
   // --- UploadHost -----------------------------------------------------------
   std::variant<std::shared_ptr<const RoundContext>, Refused> AdmitUpload(
@@ -357,7 +359,19 @@ class Engine final : public UploadHost {
                                     const std::string& action,
                                     const std::string& reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void CarryOut(LiveRound& live, const Transition& transition)
+  // For steps of several rounds in one transaction: what Step() stores, and,
+  // once that is committed, what it does.
+  struct Stepped {
+    LiveRound* live;
+    Transition transition;
+  };
+  absl::StatusOr<Transition> StoreStep(WriteTx& tx, const RoundState& before,
+                                       const RoundEvent& event, absl::Time now,
+                                       AlsoFn also);
+  void CarryOut(std::span<const Stepped> steps)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Returns why the version served fell, if it did.
+  std::string TakeState(LiveRound& live, const Transition& transition)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StartFold(LiveRound& live, const BeginFold& fold)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -392,6 +406,8 @@ class Engine final : public UploadHost {
   // The store did not take `event`: Poll sends it again, until it does.
   void Owe(LiveRound& live, RoundEvent event, const absl::Status& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // By the clock that a schedule of this kind goes by.
+  absl::Time NowFor(const ScheduleRow& schedule);
   absl::Time ScheduleNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunSchedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StoreNextFire(std::optional<absl::Time> next_at)
@@ -455,6 +471,7 @@ class Engine final : public UploadHost {
   // When the thread is to turn next, or began to; see Overdue().
   Live<absl::Duration> next_turn_ = absl::InfiniteDuration();
   std::atomic<bool> stopping_seen_{false};  // stopping_, for those without mu_
+  CancelSource stop_;
   CondVar kick_;
   bool kicked_ ABSL_GUARDED_BY(mu_) = false;
 

@@ -43,6 +43,7 @@ absl::StatusOr<Engine::Invitation> Engine::Invite(const std::string& actor,
   if (lifetime == absl::ZeroDuration()) lifetime = options_.token_lifetime;
   const absl::Time now = deps_.clock->Now();
   const EnrollmentToken token = EnrollmentToken::Generate(*deps_.random);
+  MutexLock lock(&mu_);  // so that no other state comes in between
   InstitutionRow row;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
@@ -99,6 +100,7 @@ absl::Status Engine::RevokeStaff(const std::string& actor,
                                  const std::string& name,
                                  const std::string& reason) {
   const absl::Time now = deps_.clock->Now();
+  MutexLock lock(&mu_);  // as in Invite()
   InstitutionRow row;
   std::vector<CertificateRow> certificates;
   CONSILIUM_RETURN_IF_ERROR(
@@ -154,9 +156,38 @@ absl::Status Engine::SetInstitution(const std::string& actor,
   std::string action = "institution.resume";
   if (state == InstitutionState::kSuspended) action = "institution.suspend";
   if (state == InstitutionState::kRevoked) action = "institution.revoke";
+  const bool revoked = state == InstitutionState::kRevoked;
+  const std::string why = reason.empty() ? action : reason;
   MutexLock lock(&mu_);
   InstitutionRow row;
   std::vector<CertificateRow> certificates;
+  std::vector<Stepped> steps;
+  const auto event = [&]() -> RoundEvent {
+    if (state == InstitutionState::kActive) return MemberRestored{name};
+    return MemberRemoved{
+        name, revoked ? Removal::kRevoked : Removal::kSuspended, why};
+  };
+  const auto end_upload = [&](WriteTx& tx,
+                              const Transition& done) -> absl::Status {
+    if (!revoked) return absl::OkStatus();
+    // A committed one follows from the round's own rules.
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const std::optional<ContributionRow> upload,
+        FindLiveContribution(tx, done.state.id, done.state.attempt, row.id));
+    if (!upload.has_value() || upload->state != ContributionState::kUploading) {
+      return absl::OkStatus();
+    }
+    return SetContributionState(tx, upload->id, ContributionState::kQuarantined,
+                                Cat("revoked: ", why));
+  };
+  std::vector<LiveRound*> rounds;
+  for (const auto& [id, live] : rounds_) {
+    if (FindMember(live->state, name) != nullptr &&
+        !IsTerminal(live->state.phase)) {
+      rounds.push_back(live.get());
+    }
+  }
+  // One transaction: no round counts on an institution that is out.
   CONSILIUM_RETURN_IF_ERROR(deps_.store->history().Write([&](WriteTx& tx)
                                                              -> absl::Status {
     CONSILIUM_ASSIGN_OR_RETURN(const auto found, FindInstitution(tx, name));
@@ -169,18 +200,23 @@ absl::Status Engine::SetInstitution(const std::string& actor,
       return absl::FailedPreconditionError(
           Cat(name, " is an operator; see `consilium operator revoke`"));
     }
-    if (row.state == InstitutionState::kInvited &&
-        state != InstitutionState::kRevoked) {
+    if (row.state == InstitutionState::kInvited && !revoked) {
       return absl::FailedPreconditionError(
           Cat(name, " is invited and has not enrolled yet"));
     }
     CONSILIUM_RETURN_IF_ERROR(SetInstitutionState(tx, row.id, state, now));
     row.state = state;
-    if (state == InstitutionState::kRevoked) {
+    if (revoked) {
       CONSILIUM_ASSIGN_OR_RETURN(certificates, ListCertificates(tx, row.id));
       CONSILIUM_RETURN_IF_ERROR(
           RevokeCertificatesOf(tx, row.id, now, reason).status());
       CONSILIUM_RETURN_IF_ERROR(DeleteUnusedTokens(tx, row.id).status());
+    }
+    steps.clear();
+    for (LiveRound* const live : rounds) {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          Transition t, StoreStep(tx, live->state, event(), now, end_upload));
+      steps.push_back({live, std::move(t)});
     }
     return AppendAudit(tx, NewAudit(now, actor, action, name, reason)).status();
   }));
@@ -188,58 +224,15 @@ absl::Status Engine::SetInstitution(const std::string& actor,
   for (const CertificateRow& certificate : certificates) {
     peers_.RevokeSerial(certificate.serial);
   }
-  if (state == InstitutionState::kSuspended ||
-      state == InstitutionState::kRevoked) {
-    const Removal removal = state == InstitutionState::kRevoked
-                                ? Removal::kRevoked
-                                : Removal::kSuspended;
-    for (const auto& [id, live] : rounds_) {
-      if (FindMember(live->state, name) == nullptr ||
-          IsTerminal(live->state.phase)) {
-        continue;
-      }
-      if (removal == Removal::kRevoked) {
-        hub_.CloseUploads(id, {name},
-                          Refused{RefusalCode::kSuspended,
-                                  Cat(name, " was revoked",
-                                      reason.empty() ? "" : ": ", reason)});
-      }
-      const int64_t round = id;
-      const std::string why = reason.empty() ? action : reason;
-      const auto t = Step(
-          *live,
-          [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
-            return RoundEvent(MemberRemoved{name, removal, why});
-          },
-          [&](WriteTx& tx, const Transition& done) -> absl::Status {
-            if (removal != Removal::kRevoked) return absl::OkStatus();
-            // A committed one follows from the round's own rules.
-            CONSILIUM_ASSIGN_OR_RETURN(
-                const std::optional<ContributionRow> upload,
-                FindLiveContribution(tx, round, done.state.attempt, row.id));
-            if (!upload.has_value() ||
-                upload->state != ContributionState::kUploading) {
-              return absl::OkStatus();
-            }
-            return SetContributionState(tx, upload->id,
-                                        ContributionState::kQuarantined,
-                                        Cat("revoked: ", why));
-          });
-      if (!t.ok()) {
-        Log("error", id, name, std::string(t.status().message()));
-      }
-    }
+  for (const LiveRound* const live : rounds) {
+    if (!revoked) continue;
+    hub_.CloseUploads(
+        live->state.id, {name},
+        Refused{RefusalCode::kSuspended,
+                Cat(name, " was revoked", reason.empty() ? "" : ": ", reason)});
   }
-  if (state == InstitutionState::kActive) {
-    for (const auto& [id, live] : rounds_) {
-      if (FindMember(live->state, name) == nullptr) continue;
-      const auto t = Step(*live, MemberRestored{name});
-      if (!t.ok()) {
-        Log("error", id, name, std::string(t.status().message()));
-      }
-    }
-  }
-  if (state == InstitutionState::kRevoked) {
+  CarryOut(steps);
+  if (revoked) {
     board_.WakeAll(name);
     deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
   }

@@ -83,6 +83,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
                                 ", sent again to the key it was issued for")))
         .status();
   };
+  MutexLock lock(&mu_);  // so that no other state comes in between
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const auto row, FindToken(tx, token_hash));
@@ -101,7 +102,6 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   if (again) return result;
   peers_.Put(institution);
   deps_.listener->OnCertificateExpiry(institution.name, result.not_after);
-  MutexLock lock(&mu_);
   Kick();  // a continuous schedule may have waited for this one
   return result;
 }
@@ -119,14 +119,20 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                              ParseCertificate(result.chain_pem));
   result.not_after = info.not_after;
-  const std::shared_ptr<PeerState> state = peers_.Find(peer.name);
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CertificateRow row;
         row.serial = info.serial;
         row.subject_uri = peer.Uri();
-        if (state != nullptr && state->role.load() == peer.role) {
-          row.institution_id = state->institution_id;
+        CONSILIUM_ASSIGN_OR_RETURN(const auto known,
+                                   FindInstitution(tx, peer.name));
+        if (known.has_value() && known->role == PeerRoleName(peer.role)) {
+          // It may have been revoked after this call was admitted.
+          if (known->state == InstitutionState::kRevoked) {
+            return absl::UnauthenticatedError(
+                Cat(peer.Uri(), " is revoked, which is final"));
+          }
+          row.institution_id = known->id;
         }
         row.role = std::string(PeerRoleName(peer.role));
         row.fingerprint = info.fingerprint.Hex();

@@ -62,6 +62,7 @@ void Engine::Stop() {
     }
     kick_.SignalAll();
   }
+  stop_.Cancel("the coordinator is shutting down");
   TellWatchers(0);
   board_.CloseAll();
   hub_.CloseAll(Refused{RefusalCode::kBusy,

@@ -44,8 +44,10 @@ void Engine::Owe(LiveRound& live, RoundEvent event, const absl::Status& why) {
   Kick();
 }
 
-absl::Time Engine::ScheduleNow() {
-  return schedule_.kind == "cron" ? WallNow() : deps_.clock->Now();
+absl::Time Engine::ScheduleNow() { return NowFor(schedule_); }
+
+absl::Time Engine::NowFor(const ScheduleRow& schedule) {
+  return schedule.kind == "cron" ? WallNow() : deps_.clock->Now();
 }
 
 void Engine::RunSchedule() {
@@ -111,9 +113,10 @@ absl::Status Engine::SetSchedule(const std::string& actor,
   row.kind = std::string(ScheduleKindName(schedule.kind()));
   row.expression = schedule.expression();
   row.time_zone = schedule.time_zone();
+  const absl::Time from = NowFor(row);
   row.next_at = schedule.kind() == ScheduleKind::kContinuous
-                    ? std::optional<absl::Time>(now)
-                    : schedule.NextFire(now, now);
+                    ? std::optional<absl::Time>(from)
+                    : schedule.NextFire(from, from);
   row.updated_at = now;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {

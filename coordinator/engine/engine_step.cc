@@ -116,32 +116,40 @@ RefusalCode CutCode(const RoundState& state, std::string_view institution) {
 
 }  // namespace
 
+absl::StatusOr<Transition> Engine::StoreStep(WriteTx& tx,
+                                             const RoundState& before,
+                                             const RoundEvent& event,
+                                             absl::Time now, AlsoFn also) {
+  CONSILIUM_ASSIGN_OR_RETURN(Transition t, Apply(before, event, now));
+  CONSILIUM_RETURN_IF_ERROR(also(tx, t));
+  if (t.state != before) {
+    CONSILIUM_RETURN_IF_ERROR(StoreRoundState(tx, before, t.state));
+  }
+  for (const RoundEffect& effect : t.effects) {
+    CONSILIUM_RETURN_IF_ERROR(StoreEffect(tx, t.state, effect));
+  }
+  if (t.state.phase != before.phase &&
+      (IsTerminal(t.state.phase) ||
+       t.state.phase == RoundPhase::kAggregating)) {
+    CONSILIUM_RETURN_IF_ERROR(ExpireUploads(tx, t.state));
+  }
+  return t;
+}
+
 absl::StatusOr<Transition> Engine::Step(LiveRound& live, EventFn make,
                                         AlsoFn also) {
   const absl::Time now = deps_.clock->Now();
   const RoundState& before = live.state;
-  absl::StatusOr<Transition> out = absl::InternalError("not run");
+  Stepped step{&live, {}};
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const RoundEvent event, make(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(Transition t, Apply(before, event, now));
-        CONSILIUM_RETURN_IF_ERROR(also(tx, t));
-        if (t.state != before) {
-          CONSILIUM_RETURN_IF_ERROR(StoreRoundState(tx, before, t.state));
-        }
-        for (const RoundEffect& effect : t.effects) {
-          CONSILIUM_RETURN_IF_ERROR(StoreEffect(tx, t.state, effect));
-        }
-        if (t.state.phase != before.phase &&
-            (IsTerminal(t.state.phase) ||
-             t.state.phase == RoundPhase::kAggregating)) {
-          CONSILIUM_RETURN_IF_ERROR(ExpireUploads(tx, t.state));
-        }
-        out = std::move(t);
+        CONSILIUM_ASSIGN_OR_RETURN(step.transition,
+                                   StoreStep(tx, before, event, now, also));
         return absl::OkStatus();
       }));
-  CarryOut(live, *out);
-  return out;
+  CarryOut(std::span(&step, 1));
+  return std::move(step.transition);
 }
 
 absl::StatusOr<Transition> Engine::Step(LiveRound& live,
@@ -166,7 +174,18 @@ absl::StatusOr<Transition> Engine::StepAs(LiveRound& live,
       });
 }
 
-void Engine::CarryOut(LiveRound& live, const Transition& t) {
+void Engine::CarryOut(std::span<const Stepped> steps) {
+  std::string fallen;
+  for (const Stepped& step : steps) {
+    std::string why = TakeState(*step.live, step.transition);
+    if (!why.empty()) fallen = std::move(why);
+  }
+  // Last: it may end other rounds, which are carried out in the same way.
+  if (!fallen.empty()) ServeStoredVersion(fallen);
+  for (const Stepped& step : steps) AfterChange(step.live->state.id);
+}
+
+std::string Engine::TakeState(LiveRound& live, const Transition& t) {
   const int64_t id = live.state.id;
   const RoundPhase before = live.state.phase;
   const bool moved = t.state.phase != before;
@@ -219,9 +238,7 @@ void Engine::CarryOut(LiveRound& live, const Transition& t) {
                               : absl::ZeroDuration());
     live.wake.reset();
   }
-  // Last: it may end other rounds, which are carried out in the same way.
-  if (!fallen.empty()) ServeStoredVersion(fallen);
-  AfterChange(id);
+  return fallen;
 }
 
 void Engine::StartFold(LiveRound& live, const BeginFold& fold) {

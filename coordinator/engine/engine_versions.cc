@@ -129,6 +129,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   input.base = base;
   input.min_contributors = state.config.minimum_group_contributors;
   input.threads = options_.fold_threads;
+  input.cancel = stop_token();
   input.clock = deps_.clock;
   for (const FoldJobInput::Member& member : input.members) {
     if (member.spool_path.empty()) {
@@ -154,7 +155,7 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
   std::string detail = Cat("replayed digest ", result.digest.Hex());
   for (const std::string& name : left_out) CatInto(detail, ", without ", name);
   if (!reason.empty()) CatInto(detail, ": ", reason);
-  CONSILIUM_RETURN_IF_ERROR(
+  const absl::Status written =
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         if (!excluded.empty()) {
           VersionRow version;
@@ -189,8 +190,9 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
         return AppendAudit(tx, NewAudit(now, actor, "round.replay",
                                         Cat("round ", round), detail))
             .status();
-      }));
+      });
   if (!excluded.empty()) deps_.store->blobs().Release(result.digest);
+  CONSILIUM_RETURN_IF_ERROR(written);
   return view;
 }
 
@@ -341,7 +343,8 @@ absl::StatusOr<std::vector<std::string>> Engine::VerifyContribution(
     return findings;
   }
   *chunks = (*source)->manifest().chunk_count;
-  const auto stats = (*source)->Verify();
+  const auto stats = (*source)->Verify(stop_token());
+  if (absl::IsCancelled(stats.status())) return stats.status();
   if (!stats.ok()) findings.push_back(std::string(stats.status().message()));
   if ((*source)->manifest().Encode() != row.manifest) {
     findings.push_back("the spool's manifest is not the one in the history");

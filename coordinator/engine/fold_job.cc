@@ -22,16 +22,22 @@ struct Sources {
   std::vector<ContributionMetadata> metadata;
 };
 
+// Whether an error of reading a spool tells what the spool is. All others are
+// those of a disk, of memory or of permissions, which may get better.
+bool IsOfTheSpool(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsInvalidArgument(status) ||
+         absl::IsNotFound(status) || absl::IsOutOfRange(status);
+}
+
+void Blame(size_t member, const absl::Status& status, FoldJobFailure* failure) {
+  failure->retryable = !IsOfTheSpool(status);
+  if (!failure->retryable) failure->member = member;
+}
+
 // The spool must be the upload that the history knows, not whatever stands at
 // its path.
-absl::Status CheckAgainstRow(Store& store, const std::string& id,
+absl::Status CheckAgainstRow(const std::optional<ContributionRow>& row,
                              const SpoolSource& source) {
-  std::optional<ContributionRow> row;
-  CONSILIUM_RETURN_IF_ERROR(
-      store.history().Read([&](ReadTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(row, FindContribution(tx, id));
-        return absl::OkStatus();
-      }));
   if (!row.has_value() || row->manifest != source.manifest().Encode() ||
       row->sealed != source.manifest().sealed) {
     return absl::DataLossError(
@@ -43,14 +49,21 @@ absl::Status CheckAgainstRow(Store& store, const std::string& id,
 absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
                                     FoldJobFailure* failure) {
   Sources out;
+  std::vector<std::optional<ContributionRow>> rows(input.members.size());
+  failure->retryable = true;
+  CONSILIUM_RETURN_IF_ERROR(
+      store.history().Read([&](ReadTx& tx) -> absl::Status {
+        for (size_t i = 0; i < rows.size(); ++i) {
+          CONSILIUM_ASSIGN_OR_RETURN(
+              rows[i], FindContribution(tx, input.members[i].contribution_id));
+        }
+        return absl::OkStatus();
+      }));
+  failure->retryable = false;
   for (size_t i = 0; i < input.members.size(); ++i) {
     const FoldJobInput::Member& member = input.members[i];
     const auto fail = [&](const absl::Status& status) {
-      // No descriptor, no memory or a disk that does not answer is not the
-      // contribution's fault.
-      failure->retryable =
-          absl::IsResourceExhausted(status) || absl::IsUnavailable(status);
-      if (!failure->retryable) failure->member = i;
+      Blame(i, status, failure);
       return absl::Status(
           status.code(),
           Cat("contribution ", member.contribution_id, " of ",
@@ -59,8 +72,7 @@ absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
     auto source = SpoolSource::Create(input.context, member.institution,
                                       store.spools(), member.spool_path);
     if (!source.ok()) return fail(source.status());
-    const absl::Status same =
-        CheckAgainstRow(store, member.contribution_id, **source);
+    const absl::Status same = CheckAgainstRow(rows[i], **source);
     if (!same.ok()) return fail(same);
     auto metadata = (*source)->ReadMetadata();
     if (!metadata.ok()) return fail(metadata.status());
@@ -131,10 +143,10 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
   absl::StatusOr<FoldedVersion> folded = FoldToVersionFile(
       fold, options, layout.id, Sha256HasherFactory(), writer.file());
   if (!folded.ok()) {
-    failure->member = FailedContribution(folded.status());
-    failure->retryable = !failure->member.has_value() &&
-                         !absl::IsOutOfRange(folded.status()) &&
+    const std::optional<size_t> read = FailedContribution(folded.status());
+    failure->retryable = !absl::IsOutOfRange(folded.status()) &&
                          !absl::IsInvalidArgument(folded.status());
+    if (read.has_value()) Blame(*read, folded.status(), failure);
     return folded.status();
   }
   const absl::Duration done = input.clock->Monotonic();

@@ -277,7 +277,8 @@ absl::StatusOr<ContributionMetadata> SpoolSource::ReadMetadata() const {
   return DecodeMetadata(frame, space_->coverage().groups(), kAnyMetadata);
 }
 
-absl::StatusOr<ContributionStats> SpoolSource::Verify() const {
+absl::StatusOr<ContributionStats> SpoolSource::Verify(
+    const CancelToken& cancel) const {
   ContributionLimits limits = context_->limits;
   limits.metadata = kAnyMetadata;
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<FrameReader> frames,
@@ -289,6 +290,7 @@ absl::StatusOr<ContributionStats> SpoolSource::Verify() const {
           limits));
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
   for (int64_t i = 0; i < manifest_.chunk_count; ++i) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
     CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> frame,
                                frames->Read(static_cast<uint64_t>(i)));
     hasher->Update(frame);

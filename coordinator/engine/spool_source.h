@@ -14,6 +14,7 @@
 #include "consilium/aggregation/coverage.h"
 #include "consilium/aggregation/fold.h"
 #include "consilium/aggregation/metadata.h"
+#include "consilium/base/cancel.h"
 #include "consilium/secure/seal.h"
 #include "coordinator/engine/manifest.h"
 #include "coordinator/engine/round_context.h"
@@ -43,7 +44,8 @@ class SpoolSource final : public ContributionSource {
   absl::StatusOr<ContributionMetadata> ReadMetadata() const;
 
   // Reads everything again: seals, frames, checks, digest.
-  absl::StatusOr<ContributionStats> Verify() const;
+  absl::StatusOr<ContributionStats> Verify(
+      const CancelToken& cancel = {}) const;
 
  private:
   class Cursor;

@@ -210,8 +210,11 @@ absl::Status AdminQueries::Certificates(bool all,
 }
 
 absl::Status AdminQueries::Check(bool deep, v1::CheckDatabaseResponse* out) {
+  CheckOptions options;
+  options.deep = deep;
+  if (engine_ != nullptr) options.cancel = engine_->stop_token();
   CONSILIUM_ASSIGN_OR_RETURN(const CheckReport report,
-                             CheckStore(store_, CheckOptions{deep}));
+                             CheckStore(store_, options));
   out->set_ok(report.clean());
   for (const CheckProblem& problem : report.problems) {
     out->add_findings(Cat(problem.kind, ": ", problem.object, ": ",

@@ -509,7 +509,7 @@ CONSILIUM_CHANGE(
       CONSILIUM_ASSIGN_OR_RETURN(
           const BackupReport report,
           BackupStore(deps_.engine->store(), request->directory(),
-                      deps_.engine->Now()));
+                      deps_.engine->Now(), deps_.engine->stop_token()));
       response->set_directory(request->directory());
       response->set_bytes(
           static_cast<uint64_t>(report.database_bytes + report.blob_bytes));

@@ -212,7 +212,8 @@ absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
 }  // namespace
 
 absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
-                                         absl::Time now) {
+                                         absl::Time now,
+                                         const CancelToken& cancel) {
   FileSystem* fs = store.fs();
   CONSILIUM_ASSIGN_OR_RETURN(const bool empty, IsEmptyDir(fs, dir));
   if (!empty) {
@@ -238,6 +239,7 @@ absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
   entries.push_back({"database", db});
   report.database_bytes = db.bytes;
   for (const BlobRef& blob : blobs) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
     CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                                store.blobs().Open(blob.digest, blob.bytes));
     CONSILIUM_RETURN_IF_ERROR(CopyBlob(fs, file.get(), blob, dir));

@@ -24,7 +24,7 @@ constexpr std::string_view kRestart =
 class Checker {
  public:
   Checker(Store& store, const CheckOptions& options)
-      : store_(store), pin_(&store.blobs()) {
+      : store_(store), cancel_(options.cancel), pin_(&store.blobs()) {
     report_.deep = options.deep;
   }
 
@@ -64,6 +64,7 @@ class Checker {
   void CheckStrays();
 
   Store& store_;
+  const CancelToken cancel_;
   BlobStore::Pin pin_;
   CheckReport report_;
   bool usable_ = false;
@@ -149,7 +150,10 @@ absl::Status Checker::CheckBlobs(ReadTx& tx) {
               "SELECT 'layout', layout_digest, layout_bytes FROM federation "
               "WHERE layout_bytes > 0",
               parse));
-  for (const Named& row : rows) CheckBlob(row.object, row.ref);
+  for (const Named& row : rows) {
+    CONSILIUM_RETURN_IF_ERROR(cancel_.status());
+    CheckBlob(row.object, row.ref);
+  }
   return absl::OkStatus();
 }
 

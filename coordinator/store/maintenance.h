@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/base/file.h"
 #include "coordinator/store/store.h"
 
@@ -38,7 +39,8 @@ struct CheckReport {
 };
 
 struct CheckOptions {
-  bool deep = false;  // read every blob and compare its digest
+  bool deep = false;     // read every blob and compare its digest
+  CancelToken cancel{};  // heard between two blobs
 };
 
 // Reads everything, changes nothing. A damaged store gives problems, not an
@@ -58,8 +60,10 @@ struct BackupReport {
 // last, makes it complete.
 // Errors: FAILED_PRECONDITION dir not empty; RESOURCE_EXHAUSTED; DATA_LOSS a
 // blob does not match its row.
+// `cancel` is heard between two blobs.
 absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
-                                         absl::Time now);
+                                         absl::Time now,
+                                         const CancelToken& cancel = {});
 
 struct RestoreOptions {
   FileSystem* fs = nullptr;  // null: PosixFileSystem()

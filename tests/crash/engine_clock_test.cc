@@ -199,6 +199,26 @@ TEST_F(EngineClockTest, ACronScheduleFollowsTheWallClock) {
   EXPECT_THAT(rounds_at(absl::Hours(24 + 3)), testing::ElementsAre(2));
 }
 
+// The engine's own clock stays where it was; the first fire is a time of day.
+TEST_F(EngineClockTest, ACronScheduleSetAfterAJumpFollowsTheWallClock) {
+  EngineWorld world(Image());
+  ASSERT_OK(world.Boot());
+  const absl::Time midnight = world.clock().Now();
+  world.clock().JumpTo(midnight + absl::Hours(10));
+  ScheduleRow schedule;
+  schedule.kind = "cron";
+  schedule.expression = "0 3 * * *";
+  ASSERT_OK(world.engine().SetSchedule("operator", schedule, ""));
+  const auto rounds_at = [&](absl::Duration time_of_day) {
+    world.clock().JumpTo(midnight + time_of_day);
+    world.engine().Poll();
+    return world.engine().LiveRounds();
+  };
+  EXPECT_THAT(rounds_at(absl::Hours(10)), testing::IsEmpty());
+  EXPECT_THAT(rounds_at(absl::Hours(24 + 2)), testing::IsEmpty());
+  EXPECT_THAT(rounds_at(absl::Hours(24 + 3)), testing::ElementsAre(1));
+}
+
 TEST_F(EngineClockTest, ACertificateIsValidByTheClockOfWhoChecksIt) {
   for (const absl::Duration jump : kJumps) {
     SCOPED_TRACE(FormatDuration(jump));

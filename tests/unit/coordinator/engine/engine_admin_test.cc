@@ -1,17 +1,11 @@
 // What operators do to a round, as the history shows it afterwards.
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "consilium/aggregation/version_file.h"
-#include "consilium/base/split_mix.h"
-#include "coordinator/engine/engine.h"
-#include "coordinator/store/tables.h"
-#include "tests/support/fake_clock.h"
-#include "tests/unit/coordinator/store/store_test_util.h"
+#include "tests/unit/coordinator/engine/engine_test_util.h"
 
 namespace consilium {
 namespace {
@@ -20,58 +14,15 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
 
-constexpr char kOperator[] = "consilium://cards/operator/ops";
-constexpr std::string_view kLayout =
-    "consilium-layout 1\n"
-    "shared F32 2 a\n";
-
-// An engine without its thread over a store in memory, with version 1.
-class EngineAdminTest : public StoreTest {
+class EngineAdminTest : public EngineTest {
  protected:
   void SetUp() override {
-    StoreTest::SetUp();
-    EngineOptions options;
-    options.federation = "cards";
-    options.round_defaults.deadline = absl::Hours(1);
-    EngineDeps deps;
-    deps.store = store_.get();
-    deps.clock = &clock_;
-    deps.random = &random_;
-    deps.listener = &listener_;
-    deps.signing_key = &signing_key_;
-    deps.storage_key = &storage_key_;
-    engine_ = std::make_unique<Engine>(std::move(options), std::move(deps));
-    // The seed's version is no version file; this one is.
-    ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
-      CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
-      row.current_version.reset();
-      return SetFederation(tx, row);
-    }));
-    ASSERT_OK(engine_->StartForTest());
-    Import();
+    EngineTest::SetUp();
+    ASSERT_OK(Import().status());
   }
-  void TearDown() override { engine_.reset(); }
 
-  void Import() {
-    ASSERT_OK_AND_ASSIGN(const Layout layout, Layout::Parse(kLayout));
-    ASSERT_OK_AND_ASSIGN(BlobWriter blob, store_->blobs().NewWriter(0));
-    const std::vector<float> zeros(2, 0.0f);
-    ASSERT_OK_AND_ASSIGN(
-        const WrittenVersion written,
-        WriteVersionFile(
-            layout, Sha256(kLayout),
-            [&](const TensorSlot&) {
-              return absl::StatusOr<std::span<const float>>(zeros);
-            },
-            Sha256HasherFactory(), blob.file()));
-    ASSERT_OK(engine_
-                  ->ImportVersion(kOperator, std::string(kLayout),
-                                  std::move(blob), written.digest,
-                                  written.info.file_bytes, "base")
-                  .status());
-  }
   int64_t StartRound() {
-    const auto round = engine_->StartRound(kOperator, {}, {}, "manual", "");
+    const auto round = engine_->StartRound(kTestOperator, {}, {}, "manual", "");
     EXPECT_OK(round.status());
     return round.value_or(0);
   }
@@ -99,20 +50,14 @@ class EngineAdminTest : public StoreTest {
   }
 
   const std::pair<std::string, std::string> planned_{"planned",
-                                                     Cat("by ", kOperator)};
+                                                     Cat("by ", kTestOperator)};
   const std::pair<std::string, std::string> open_{"open", ""};
-  FakeClock clock_;
-  SplitMixRandom random_{1};
-  NullListener listener_;
-  SigningKey signing_key_ = SigningKey::Generate(random_).value();
-  StorageKey storage_key_ = StorageKey::Generate(random_);
-  std::unique_ptr<Engine> engine_;
 };
 
 TEST_F(EngineAdminTest, ExtendingARoundIsAnEventAndAnAuditEntry) {
   const int64_t round = StartRound();
   clock_.Advance(absl::Minutes(10));
-  ASSERT_OK(engine_->ExtendRound(kOperator, round, absl::Minutes(30),
+  ASSERT_OK(engine_->ExtendRound(kTestOperator, round, absl::Minutes(30),
                                  "bank-b is slow"));
   const std::string until = FormatTime(kTestNow + absl::Minutes(90));
   EXPECT_THAT(
@@ -123,7 +68,7 @@ TEST_F(EngineAdminTest, ExtendingARoundIsAnEventAndAnAuditEntry) {
             kTestNow + absl::Minutes(90));
   const AuditEntry audit = LastAudit();
   EXPECT_EQ(audit.action, "round.extend");
-  EXPECT_EQ(audit.actor, kOperator);
+  EXPECT_EQ(audit.actor, kTestOperator);
   EXPECT_EQ(audit.object, Cat("round ", round));
   EXPECT_EQ(audit.detail, "by 30m 00s: bank-b is slow");
   // Institutions are told the new time, signed.
@@ -141,12 +86,12 @@ TEST_F(EngineAdminTest, ARefusedExtensionLeavesNoTrace) {
   const int64_t round = StartRound();
   const AuditEntry before = LastAudit();
   EXPECT_THAT(
-      engine_->ExtendRound(kOperator, round, -absl::Minutes(5), ""),
+      engine_->ExtendRound(kTestOperator, round, -absl::Minutes(5), ""),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is not later")));
   EXPECT_THAT(Events(round), ElementsAre(planned_, open_));
   EXPECT_EQ(LastAudit().seq, before.seq);
-  ASSERT_OK(engine_->CancelRound(kOperator, round, "enough"));
-  EXPECT_THAT(engine_->ExtendRound(kOperator, round, absl::Minutes(5), ""),
+  ASSERT_OK(engine_->CancelRound(kTestOperator, round, "enough"));
+  EXPECT_THAT(engine_->ExtendRound(kTestOperator, round, absl::Minutes(5), ""),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_THAT(Events(round),
               ElementsAre(planned_, open_, Pair("cancelled", "enough")));

@@ -1,0 +1,106 @@
+// Whom a fold blames that could not read a contribution: the institution for
+// what its spool holds, nobody for a disk or a history that does not answer.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "consilium/base/status_macros.h"
+#include "coordinator/engine/fold_job.h"
+#include "tests/crash/engine_world.h"
+#include "tests/crash/fake_institution.h"
+#include "tests/support/status_matchers.h"
+
+namespace consilium {
+namespace {
+
+class FoldBlameTest : public testing::Test {
+ protected:
+  // bank-a has contributed; the round waits for bank-b.
+  void SetUp() override {
+    ASSERT_OK(world_.Boot());
+    ASSERT_OK_AND_ASSIGN(
+        const int64_t round,
+        world_.engine().StartRound("operator", {}, {}, "manual", ""));
+    const Work work = world_.engine().WorkFor(*world_.CallerFor("bank-a").peer);
+    input_.context = std::get<TrainWork>(work.what).context;
+    input_.base = world_.engine().current_version().value();
+    input_.clock = &world_.clock();
+    FakeInstitution bank_a({.name = "bank-a",
+                            .delta = 0.5f,
+                            .examples = 10,
+                            .groups = {"shared"}});
+    ASSERT_OK(bank_a.Contribute(world_, round));
+    ASSERT_OK(world_.store().history().Read([&](ReadTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
+                                 ListContributions(tx, {.round = round}));
+      input_.members.push_back(
+          {"bank-a", rows.at(0).id, rows.at(0).spool_path});
+      return absl::OkStatus();
+    }));
+  }
+
+  FoldJobFailure Fold() {
+    FoldJobFailure failure;
+    const auto result =
+        RunFoldJob(input_, world_.store(), /*publish=*/false, &failure);
+    EXPECT_EQ(result.status(), failure.status);
+    return failure;
+  }
+  void ExpectBlamed(absl::StatusCode code) {
+    const FoldJobFailure failure = Fold();
+    EXPECT_EQ(failure.status.code(), code) << failure.status;
+    EXPECT_EQ(failure.member, 0u);
+    EXPECT_FALSE(failure.retryable);
+  }
+  void ExpectNobodyBlamed() {
+    const FoldJobFailure failure = Fold();
+    EXPECT_FALSE(failure.status.ok());
+    EXPECT_EQ(failure.member, std::nullopt) << failure.status;
+    EXPECT_TRUE(failure.retryable);
+  }
+  std::string SpoolPath() {
+    return JoinPath("/data", input_.members.at(0).spool_path);
+  }
+
+  EngineWorld world_{EngineWorld::MakeImage(SmallLayout())};
+  FoldJobInput input_;
+};
+
+TEST_F(FoldBlameTest, NobodyWhenAllIsWell) {
+  const FoldJobFailure failure = Fold();
+  EXPECT_OK(failure.status);
+}
+
+TEST_F(FoldBlameTest, TheInstitutionForADamagedSpool) {
+  ASSERT_OK_AND_ASSIGN(const FileInfo info, world_.fs().Stat(SpoolPath()));
+  ASSERT_OK(world_.fs().Corrupt(SpoolPath(), info.size - 1));
+  ExpectBlamed(absl::StatusCode::kDataLoss);
+}
+
+TEST_F(FoldBlameTest, TheInstitutionForASpoolThatIsGone) {
+  ASSERT_OK(world_.fs().Remove(SpoolPath()));
+  ExpectBlamed(absl::StatusCode::kNotFound);
+}
+
+TEST_F(FoldBlameTest, TheInstitutionForAnUploadThatTheHistoryDoesNotKnow) {
+  input_.members[0].contribution_id = "another";
+  ExpectBlamed(absl::StatusCode::kDataLoss);
+}
+
+TEST_F(FoldBlameTest, NobodyForAHistoryThatCannotBeRead) {
+  ASSERT_OK(world_.store().history().Close());
+  ExpectNobodyBlamed();
+}
+
+TEST_F(FoldBlameTest, NobodyForASpoolThatCannotBeOpened) {
+  ASSERT_OK(world_.fs().Remove(SpoolPath()));
+  ASSERT_OK(world_.fs().MakeDirs(SpoolPath()));
+  ExpectNobodyBlamed();
+}
+
+}  // namespace
+}  // namespace consilium
