@@ -16,6 +16,24 @@ absl::Duration Engine::LifetimeOf(PeerRole role) const {
                                      : options_.institution_lifetime;
 }
 
+namespace {
+
+// Of nobody's row yet: `institution_id` is for the caller.
+CertificateRow CertificateRowOf(const CertificateInfo& info, PeerRole role,
+                                absl::Time issued_at) {
+  CertificateRow row;
+  row.serial = info.serial;
+  row.subject_uri = info.subject_uri;
+  row.role = std::string(PeerRoleName(role));
+  row.fingerprint = info.fingerprint.Hex();
+  row.not_before = info.not_before;
+  row.not_after = info.not_after;
+  row.issued_at = issued_at;
+  return row;
+}
+
+}  // namespace
+
 absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
                                             std::string_view csr_pem) {
   // One answer for every way a token can be bad.
@@ -33,7 +51,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   InstitutionRow institution;
   std::string action = "institution.enrol";
   bool again = false;
-  const auto issue = [&](WriteTx& tx, const TokenRow& row) -> absl::Status {
+  const auto issue = [&](WriteTx& tx) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(ConsumeToken(tx, token_hash, now).status());
     CONSILIUM_ASSIGN_OR_RETURN(
         result.chain_pem,
@@ -42,15 +60,9 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                                ParseCertificate(result.chain_pem));
     result.not_after = info.not_after;
-    CertificateRow certificate;
-    certificate.serial = info.serial;
-    certificate.subject_uri = result.peer.Uri();
+    CertificateRow certificate =
+        CertificateRowOf(info, result.peer.role, issued_at);
     certificate.institution_id = institution.id;
-    certificate.role = row.role;
-    certificate.fingerprint = info.fingerprint.Hex();
-    certificate.not_before = info.not_before;
-    certificate.not_after = info.not_after;
-    certificate.issued_at = issued_at;
     CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, certificate));
     CONSILIUM_RETURN_IF_ERROR(
         SetTokenIssued(tx, token_hash, key.Hex(), result.chain_pem));
@@ -95,7 +107,7 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
                                    ParsePeerRole(row->role));
         result.peer = {options_.federation, role, institution.name};
         if (role != PeerRole::kInstitution) action = "operator.enrol";
-        return row->used_at.has_value() ? repeat(tx, *row) : issue(tx, *row);
+        return row->used_at.has_value() ? repeat(tx, *row) : issue(tx);
       }));
   Log("info", 0, institution.name,
       again ? "enrolled, told once more" : "enrolled");
@@ -121,9 +133,7 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
   result.not_after = info.not_after;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CertificateRow row;
-        row.serial = info.serial;
-        row.subject_uri = peer.Uri();
+        CertificateRow row = CertificateRowOf(info, peer.role, issued_at);
         CONSILIUM_ASSIGN_OR_RETURN(const auto known,
                                    FindInstitution(tx, peer.name));
         if (known.has_value() && known->role == PeerRoleName(peer.role)) {
@@ -134,11 +144,6 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
           }
           row.institution_id = known->id;
         }
-        row.role = std::string(PeerRoleName(peer.role));
-        row.fingerprint = info.fingerprint.Hex();
-        row.not_before = info.not_before;
-        row.not_after = info.not_after;
-        row.issued_at = issued_at;
         CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, row));
         return AppendAudit(
                    tx, NewAudit(now, peer.Uri(), "certificate.renew", peer.name,

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "consilium/base/forwarding_file.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
@@ -28,33 +29,16 @@ bool IsShardName(std::string_view name) {
 }
 
 // A blob that is not overwritten while it is open.
-class UsedFile final : public File {
+class UsedFile final : public ForwardingFile {
  public:
   UsedFile(std::unique_ptr<File> file, FileUse use)
-      : file_(std::move(file)), use_(std::move(use)) {}
-  absl::StatusOr<size_t> ReadAt(int64_t offset,
-                                std::span<std::byte> out) override {
-    return file_->ReadAt(offset, out);
-  }
-  absl::Status WriteAt(int64_t offset,
-                       std::span<const std::byte> data) override {
-    return file_->WriteAt(offset, data);
-  }
-  absl::Status Sync() override { return file_->Sync(); }
-  absl::StatusOr<int64_t> Size() override { return file_->Size(); }
-  absl::Status Truncate(int64_t size) override { return file_->Truncate(size); }
-  absl::Status Allocate(int64_t size) override { return file_->Allocate(size); }
-  absl::Status StartWriteback(int64_t offset, int64_t length) override {
-    return file_->StartWriteback(offset, length);
-  }
+      : ForwardingFile(std::move(file)), use_(std::move(use)) {}
   absl::Status Close() override {
     use_.End();
-    return file_->Close();
+    return ForwardingFile::Close();
   }
-  const std::string& path() const override { return file_->path(); }
 
  private:
-  const std::unique_ptr<File> file_;
   FileUse use_;
 };
 

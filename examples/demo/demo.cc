@@ -102,45 +102,28 @@ class Demo {
   }
 
   absl::StatusOr<SeedResult> RunSeed(uint64_t seed) {
-    FileSystem* const fs = PosixFileSystem();
-    const BreastCancerFederation split = SplitBreastCancer(seed);
-    PretrainOptions pretrain;
-    pretrain.seed = seed;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const PretrainedTable base,
-        TableMoeTrainer::Pretrain(TableMoeShape(), ViewOf(split.public_slice),
-                                  pretrain));
-    TrainerOptions cpu;
-    cpu.device = TrainingDevice::kCpu;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const std::unique_ptr<TableMoeTrainer> trainer,
-        TableMoeTrainer::Create(AsBytes(base.base_model), cpu));
-    CONSILIUM_ASSIGN_OR_RETURN(const Layout layout,
-                               Layout::Create(trainer->Slots()));
+    CONSILIUM_ASSIGN_OR_RETURN(const DemoStart start, PrepareDemo(seed));
+    const BreastCancerFederation& split = start.split;
+    const PretrainedTable& base = start.base;
     const ParameterSource zero = SourceOf(base.version_zero);
-    CONSILIUM_RETURN_IF_ERROR(
-        federation_
-            ->ImportVersion(
-                layout, [&](const TensorSlot& slot) { return zero(slot.name); })
-            .status());
+    CONSILIUM_RETURN_IF_ERROR(federation_
+                                  ->ImportVersion(start.layout,
+                                                  [&](const TensorSlot& slot) {
+                                                    return zero(slot.name);
+                                                  })
+                                  .status());
     std::vector<std::unique_ptr<Process>> clients;
     for (const HospitalSlices& hospital : split.hospitals) {
       const std::string dir = federation_->InstitutionDir(hospital.name);
-      const auto write = [&](std::string_view name, const std::string& text) {
-        return WriteFileAtomic(fs, JoinPath(dir, name), AsBytes(text));
-      };
-      CONSILIUM_RETURN_IF_ERROR(
-          write("base_model.safetensors", base.base_model));
-      CONSILIUM_RETURN_IF_ERROR(write("train.csv", CsvOf(hospital.train)));
-      CONSILIUM_RETURN_IF_ERROR(
-          write("validation.csv", CsvOf(hospital.validation)));
-      CONSILIUM_RETURN_IF_ERROR(write(
-          "demo.toml",
+      CONSILIUM_RETURN_IF_ERROR(WriteHospital(dir, base, hospital));
+      const std::string toml =
           Cat("coordinator = \"", federation_->address(), "\"\n",
               "proxy = \"none\"\n[training]\nseed = ", seed * 1000,
               "\nbase_model = \"base_model.safetensors\"\n"
               "table = \"train.csv\"\nvalidation_table = \"validation.csv\"\n"
-              "device = \"cpu\"\n")));
+              "device = \"cpu\"\n");
+      CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
+          PosixFileSystem(), JoinPath(dir, "demo.toml"), AsBytes(toml)));
       CONSILIUM_ASSIGN_OR_RETURN(
           std::unique_ptr<Process> client,
           Process::Start(
@@ -157,22 +140,22 @@ class Demo {
     }
     for (const auto& client : clients) client->Signal(SIGTERM);
     for (const auto& client : clients) client->Wait(absl::Seconds(10));
-    CONSILIUM_ASSIGN_OR_RETURN(result.federated,
-                               Federated(*trainer, split.test, last, seed));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        result.federated, Federated(*start.trainer, split.test, last, seed));
     const int rounds = options_.rounds;
     std::vector<const TableSlice*> all;
     for (const HospitalSlices& hospital : split.hospitals) {
       all.push_back(&hospital.train);
       CONSILIUM_ASSIGN_OR_RETURN(
           const double alone,
-          AccuracyAlone(*trainer, base.version_zero, hospital.train, split.test,
-                        rounds, seed * 1000));
+          AccuracyAlone(*start.trainer, base.version_zero, hospital.train,
+                        split.test, rounds, seed * 1000));
       result.local += alone / static_cast<double>(split.hospitals.size());
     }
     CONSILIUM_ASSIGN_OR_RETURN(
         result.pooled,
-        AccuracyAlone(*trainer, base.version_zero, JoinSlices(all), split.test,
-                      rounds, seed * 1000));
+        AccuracyAlone(*start.trainer, base.version_zero, JoinSlices(all),
+                      split.test, rounds, seed * 1000));
     std::printf(
         "seed %llu on the held-out test set: alone %.1f %%, federated "
         "%.1f %%, pooled %.1f %%\n",

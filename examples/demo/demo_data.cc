@@ -4,14 +4,12 @@
 #include <memory>
 #include <string>
 
-#include "consilium/aggregation/layout.h"
 #include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
-#include "examples/demo/compare.h"
 
 namespace consilium {
 
@@ -32,48 +30,61 @@ std::string CsvOf(const TableSlice& slice) {
   return text;
 }
 
-absl::Status WriteDemoData(const std::string& directory, uint64_t seed) {
-  FileSystem* const fs = PosixFileSystem();
-  const BreastCancerFederation split = SplitBreastCancer(seed);
+absl::StatusOr<DemoStart> PrepareDemo(uint64_t seed) {
+  DemoStart start;
+  start.split = SplitBreastCancer(seed);
   PretrainOptions pretrain;
   pretrain.seed = seed;
   CONSILIUM_ASSIGN_OR_RETURN(
-      const PretrainedTable base,
-      TableMoeTrainer::Pretrain(TableMoeShape(), ViewOf(split.public_slice),
-                                pretrain));
+      start.base,
+      TableMoeTrainer::Pretrain(TableMoeShape(),
+                                ViewOf(start.split.public_slice), pretrain));
   TrainerOptions cpu;
   cpu.device = TrainingDevice::kCpu;
   CONSILIUM_ASSIGN_OR_RETURN(
-      const std::unique_ptr<TableMoeTrainer> trainer,
-      TableMoeTrainer::Create(AsBytes(base.base_model), cpu));
-  CONSILIUM_ASSIGN_OR_RETURN(const Layout layout,
-                             Layout::Create(trainer->Slots()));
+      start.trainer,
+      TableMoeTrainer::Create(AsBytes(start.base.base_model), cpu));
+  CONSILIUM_ASSIGN_OR_RETURN(start.layout,
+                             Layout::Create(start.trainer->Slots()));
+  return start;
+}
+
+absl::Status WriteHospital(const std::string& directory,
+                           const PretrainedTable& base,
+                           const HospitalSlices& hospital) {
+  const auto write = [&](std::string_view name, const std::string& text) {
+    return WriteFileAtomic(PosixFileSystem(), JoinPath(directory, name),
+                           AsBytes(text));
+  };
+  CONSILIUM_RETURN_IF_ERROR(write("base_model.safetensors", base.base_model));
+  CONSILIUM_RETURN_IF_ERROR(write("train.csv", CsvOf(hospital.train)));
+  return write("validation.csv", CsvOf(hospital.validation));
+}
+
+absl::Status WriteDemoData(const std::string& directory, uint64_t seed) {
+  FileSystem* const fs = PosixFileSystem();
+  CONSILIUM_ASSIGN_OR_RETURN(const DemoStart start, PrepareDemo(seed));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(directory));
-  CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(
-      fs, JoinPath(directory, "base.layout"), AsBytes(layout.CanonicalText())));
+  CONSILIUM_RETURN_IF_ERROR(
+      WriteFileAtomic(fs, JoinPath(directory, "base.layout"),
+                      AsBytes(start.layout.CanonicalText())));
   OpenOptions open;
   open.write = open.create = open.truncate = true;
   CONSILIUM_ASSIGN_OR_RETURN(
       const std::unique_ptr<File> file,
       fs->Open(JoinPath(directory, "version0.safetensors"), open));
-  const ParameterSource zero = SourceOf(base.version_zero);
+  const ParameterSource zero = SourceOf(start.base.version_zero);
   CONSILIUM_RETURN_IF_ERROR(
       WriteVersionFile(
-          layout, layout.ComputeId(Sha256HasherFactory()),
+          start.layout, start.layout.ComputeId(Sha256HasherFactory()),
           [&zero](const TensorSlot& slot) { return zero(slot.name); },
           Sha256HasherFactory(), file.get())
           .status());
   CONSILIUM_RETURN_IF_ERROR(file->Close());
-  for (const HospitalSlices& hospital : split.hospitals) {
+  for (const HospitalSlices& hospital : start.split.hospitals) {
     const std::string own = JoinPath(directory, hospital.name);
     CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(own));
-    const auto write = [&](std::string_view name, const std::string& text) {
-      return WriteFileAtomic(fs, JoinPath(own, name), AsBytes(text));
-    };
-    CONSILIUM_RETURN_IF_ERROR(write("base_model.safetensors", base.base_model));
-    CONSILIUM_RETURN_IF_ERROR(write("train.csv", CsvOf(hospital.train)));
-    CONSILIUM_RETURN_IF_ERROR(
-        write("validation.csv", CsvOf(hospital.validation)));
+    CONSILIUM_RETURN_IF_ERROR(WriteHospital(own, start.base, hospital));
   }
   return absl::OkStatus();
 }

@@ -49,65 +49,68 @@ class SpoolSyncFails final : public ForwardingFileSystem {
   };
 };
 
-TEST(FailedSyncTest, NothingIsAcknowledgedAndTheUploadGoesOn) {
-  SpoolSyncFails fs;
-  TestFederation::Options options;
-  options.coordinator_fs = &fs;
-  TestFederation federation(options);
-  federation.Enroll("bank-a");
-  const uint64_t round = federation.StartRound({{"quorum", "1"}});
-  const Delta delta{"bank-a", 1, 30};
-  RawClient client(federation, "bank-a");
-  const RawUpload upload = client.Make(client.Task(), delta);
-  client.ExpectBegins(upload);
-  const auto stream = client.Open();
-  stream->Send(upload.manifest.upload_id(), 0, upload.Chunk(0));
-  stream->Send("", 1, upload.Chunk(1));
+// One institution that has begun its upload.
+class FailedSyncTest : public ::testing::Test {
+ protected:
+  FailedSyncTest() { client_.ExpectBegins(upload_); }
+
+  static TestFederation::Options OptionsWith(FileSystem* fs) {
+    TestFederation::Options options;
+    options.coordinator_fs = fs;
+    return options;
+  }
+  RawClient Enrolled() {
+    federation_.Enroll("bank-a");
+    return RawClient(federation_, "bank-a");
+  }
+
+  SpoolSyncFails fs_;
+  TestFederation federation_{OptionsWith(&fs_)};
+  RawClient client_ = Enrolled();
+  const uint64_t round_ = federation_.StartRound({{"quorum", "1"}});
+  const Delta delta_{"bank-a", 1, 30};
+  const RawUpload upload_ = client_.Make(client_.Task(), delta_);
+};
+
+TEST_F(FailedSyncTest, NothingIsAcknowledgedAndTheUploadGoesOn) {
+  const auto stream = client_.Open();
+  stream->Send(upload_.manifest.upload_id(), 0, upload_.Chunk(0));
+  stream->Send("", 1, upload_.Chunk(1));
   ASSERT_TRUE(stream->AwaitAck(2));
 
-  fs.fail.store(true);
-  stream->Send("", 2, upload.Chunk(2));
+  fs_.fail.store(true);
+  stream->Send("", 2, upload_.Chunk(2));
   const StreamEnd end = stream->AwaitEnd();
   EXPECT_THAT(end.status, StatusIs(absl::StatusCode::kInternal,
                                    testing::HasSubstr("I/O error")));
   EXPECT_EQ(end.acked, 2u);
-  fs.fail.store(false);
-  ExpectStoreIsWhole(federation);
+  fs_.fail.store(false);
+  ExpectStoreIsWhole(federation_);
 
-  client.ExpectBegins(upload, 2);
-  client.SendAll(upload);
-  ExpectExactMean(federation, round, {delta});
-  ExpectStoreIsWhole(federation);
+  client_.ExpectBegins(upload_, 2);
+  client_.SendAll(upload_);
+  ExpectExactMean(federation_, round_, {delta_});
+  ExpectStoreIsWhole(federation_);
 }
 
 // The last sync fails under the commit itself: not the institution's fault.
-TEST(FailedSyncTest, ACommitWaitsForADiskThatSyncs) {
-  SpoolSyncFails fs;
-  TestFederation::Options options;
-  options.coordinator_fs = &fs;
-  TestFederation federation(options);
-  federation.Enroll("bank-a");
-  const uint64_t round = federation.StartRound({{"quorum", "1"}});
-  const Delta delta{"bank-a", 1, 30};
-  RawClient client(federation, "bank-a");
-  const RawUpload upload = client.Make(client.Task(), delta);
-  client.ExpectBegins(upload);
-  fs.fail.store(true);
+TEST_F(FailedSyncTest, ACommitWaitsForADiskThatSyncs) {
+  fs_.fail.store(true);
   {
-    const auto stream = client.Open();
-    for (uint64_t i = 0; i < upload.chunks(); ++i) {
-      stream->Send(upload.manifest.upload_id(), i, upload.Chunk(i));
+    const auto stream = client_.Open();
+    for (uint64_t i = 0; i < upload_.chunks(); ++i) {
+      stream->Send(upload_.manifest.upload_id(), i, upload_.Chunk(i));
     }
     EXPECT_EQ(stream->AwaitEnd().acked, 0u);
   }
-  const auto committed = client.Commit(upload.manifest.upload_id(),
-                                       upload.manifest.payload_sha256());
+  const auto committed = client_.Commit(upload_.manifest.upload_id(),
+                                        upload_.manifest.payload_sha256());
   EXPECT_FALSE(committed.ok());
-  EXPECT_EQ(MemberOf(federation, round, "bank-a").state(), "uploading");
-  fs.fail.store(false);
-  client.SendAll(upload);
-  ExpectExactMean(federation, round, {delta});
-  ExpectStoreIsWhole(federation);
+  EXPECT_EQ(MemberOf(federation_, round_, "bank-a").state(), "uploading");
+  fs_.fail.store(false);
+  client_.SendAll(upload_);
+  ExpectExactMean(federation_, round_, {delta_});
+  ExpectStoreIsWhole(federation_);
 }
 
 }  // namespace
