@@ -83,12 +83,24 @@ struct CoordinatorConfig {
     int64_t max_admin_jobs = 2;
     int64_t enrollments_per_minute = 600;
     int64_t enrollments_per_minute_and_address = 30;
+    int64_t max_enrollment_connections = 16;
+    int64_t max_enrollment_connections_per_address = 8;
+    int64_t max_enrollment_bytes = int64_t{16} << 10;
+    absl::Duration enrollment_timeout = absl::Seconds(20);
+    absl::Duration handshake_timeout = absl::Seconds(20);
     absl::Duration long_poll_timeout = absl::Seconds(25);
     absl::Duration upload_idle_timeout = absl::Minutes(2);
     absl::Duration progress_period = absl::Seconds(2);
     absl::Duration connected_for = absl::Minutes(1);
     bool operator==(const Limits&) const = default;
   } limits;
+
+  struct ReadinessLimits {
+    absl::Duration check_interval = absl::Seconds(5);
+    absl::Duration engine_late_after = absl::Seconds(30);
+    absl::Duration write_late_after = absl::Seconds(5);
+    bool operator==(const ReadinessLimits&) const = default;
+  } readiness;
 
   struct Keepalive {
     absl::Duration ping_interval = absl::Seconds(30);

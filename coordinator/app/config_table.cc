@@ -342,6 +342,29 @@ void AddLimits(Keys& k) {
            absl::Minutes(10),
            "An institution that waits for work is answered after this at the "
            "latest, and asks again."));
+  k.push_back(Count(
+      s, "max_enrollment_connections", AT(limits.max_enrollment_connections), 1,
+      10'000,
+      "Connections to the listener for enrolment; further ones wait. With the "
+      "three keys below it bounds what strangers can make the coordinator "
+      "hold."));
+  k.push_back(Count(s, "max_enrollment_connections_per_address",
+                    AT(limits.max_enrollment_connections_per_address), 1,
+                    10'000,
+                    "The same from one address (of IPv6, from one /64); "
+                    "further ones are closed."));
+  k.push_back(Bytes(
+      s, "max_enrollment_bytes", AT(limits.max_enrollment_bytes), 8 * kKiB,
+      kMiB,
+      "Most that one connection may send there, TLS included; an enrolment "
+      "takes about 3 KiB."));
+  k.push_back(Span(s, "enrollment_timeout", AT(limits.enrollment_timeout),
+                   kSecond, absl::Hours(1),
+                   "A connection there is closed after this."));
+  k.push_back(
+      Span(s, "handshake_timeout", AT(limits.handshake_timeout), kSecond,
+           absl::Minutes(10),
+           "A connection of which the TLS handshake takes longer is closed."));
   k.push_back(Span(
       s, "upload_idle_timeout", AT(limits.upload_idle_timeout), kSecond, kDay,
       "An upload stream without a chunk for this long is closed; the upload "
@@ -355,7 +378,18 @@ void AddLimits(Keys& k) {
 }
 
 void AddServices(Keys& k) {
-  const char* s = "keepalive";
+  const char* s = "readiness";
+  k.push_back(Span(s, "check_interval", AT(readiness.check_interval),
+                   absl::Milliseconds(100), absl::Hours(1),
+                   "How often /readyz looks at the disk at most."));
+  k.push_back(Span(s, "engine_late_after", AT(readiness.engine_late_after),
+                   kSecond, absl::Hours(1),
+                   "When the engine counts as stuck."));
+  k.push_back(Span(s, "write_late_after", AT(readiness.write_late_after),
+                   kSecond, absl::Minutes(10),
+                   "When the history counts as stuck."));
+
+  s = "keepalive";
   k.push_back(
       Span(s, "ping_interval", AT(keepalive.ping_interval), kSecond, kDay,
            "Quiet time after which a connection is pinged, so that no NAT "
@@ -428,6 +462,7 @@ const std::vector<ConfigSection>& ConfigSections() {
       {"limits",
        "What a peer may ask for. Each is answered with an error that "
        "names it."},
+      {"readiness", "What /readyz looks at."},
       {"keepalive", ""},
       {"sealing", ""},
       {"workers", ""},

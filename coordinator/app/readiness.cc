@@ -10,13 +10,15 @@ namespace consilium {
 
 absl::Status Readiness::Check() {
   const absl::Duration late = overdue_();
-  if (late > kMaxOverdue) {
+  if (late > options_.engine_late_after) {
     return absl::UnavailableError(
-        Cat("the engine has not turned for ", FormatDuration(late)));
+        Cat("the engine has not turned for ", FormatDuration(late),
+            ", readiness.engine_late_after is ",
+            FormatDuration(options_.engine_late_after)));
   }
   MutexLock lock(&mu_);
   const absl::Duration now = clock_->Monotonic();
-  if (!checked_.has_value() || now - *checked_ >= kCheckInterval) {
+  if (!checked_.has_value() || now - *checked_ >= options_.check_interval) {
     checked_ = now;
     store_status_ = CheckSpace();
     if (store_status_.ok()) store_status_ = CheckWrite();
@@ -67,10 +69,13 @@ absl::Status Readiness::CheckWrite() {
         });
   }
   MutexLock lock(&probe_->mu);
-  if (probe_->running) probe_->done.WaitFor(&probe_->mu, kMaxWrite);
+  if (probe_->running) {
+    probe_->done.WaitFor(&probe_->mu, options_.write_late_after);
+  }
   if (probe_->running) {
     return absl::UnavailableError(Cat("the history has not taken a write for ",
-                                      FormatDuration(kMaxWrite)));
+                                      FormatDuration(options_.write_late_after),
+                                      " (readiness.write_late_after)"));
   }
   if (probe_->status.ok()) return absl::OkStatus();
   return absl::UnavailableError(

@@ -18,18 +18,26 @@
 namespace consilium {
 
 // Thread-safe. The listener is open to everybody who reaches it, so whatever
-// touches the disk is done at most once in kCheckInterval.
+// touches the disk is done at most once in `check_interval`.
 class Readiness {
  public:
-  static constexpr absl::Duration kCheckInterval = absl::Seconds(5);
-  // For how long the engine may be late before it counts as stuck.
-  static constexpr absl::Duration kMaxOverdue = absl::Seconds(30);
-  // How long a write may take.
-  static constexpr absl::Duration kMaxWrite = absl::Seconds(5);
+  struct Options {
+    absl::Duration check_interval = absl::Seconds(5);
+    // For how long the engine may be late before it counts as stuck:
+    // readiness.engine_late_after.
+    absl::Duration engine_late_after = absl::Seconds(30);
+    // How long a write may take: readiness.write_late_after.
+    absl::Duration write_late_after = absl::Seconds(5);
+    bool operator==(const Options&) const = default;
+  };
 
   // `overdue`: by how much the engine's thread is late. All outlive this.
-  Readiness(Store* store, Clock* clock, std::function<absl::Duration()> overdue)
-      : store_(store), clock_(clock), overdue_(std::move(overdue)) {}
+  Readiness(Store* store, Clock* clock, std::function<absl::Duration()> overdue,
+            Options options)
+      : store_(store),
+        clock_(clock),
+        overdue_(std::move(overdue)),
+        options_(options) {}
 
   // Errors: UNAVAILABLE saying why: the engine is stuck; the history takes no
   // writes; less than storage.min_free_bytes is free.
@@ -50,6 +58,7 @@ class Readiness {
   Store* const store_;
   Clock* const clock_;
   const std::function<absl::Duration()> overdue_;
+  const Options options_;
   const std::shared_ptr<Probe> probe_ = std::make_shared<Probe>();
   Mutex mu_;
   std::optional<absl::Duration> checked_ ABSL_GUARDED_BY(mu_);  // monotonic

@@ -23,6 +23,7 @@
 #include "coordinator/metrics/metrics_server.h"
 #include "coordinator/metrics/prometheus_metrics.h"
 #include "coordinator/rpc/admin_service.h"
+#include "coordinator/rpc/connection_gate.h"
 #include "coordinator/rpc/federation_service.h"
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/server_builder.h"
@@ -31,9 +32,6 @@ namespace consilium {
 namespace {
 
 constexpr int kRpcThreads = 4;
-constexpr int kMaxEnrollmentBytes = 64 << 10;
-constexpr int kEnrollmentStreams = 4;  // of one connection
-constexpr absl::Duration kEnrollmentAge = absl::Minutes(1);
 
 EngineOptions OptionsOf(const CoordinatorConfig& c) {
   EngineOptions o;
@@ -64,6 +62,23 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   o.service_address = c.listen.advertised_address.empty()
                           ? c.listen.address
                           : c.listen.advertised_address;
+  return o;
+}
+
+ConnectionGate::Options GateOf(const CoordinatorConfig& c) {
+  const CoordinatorConfig::Limits& limits = c.limits;
+  ConnectionGate::Options o;
+  o.address = c.listen.enrollment_address;
+  o.address_key = "listen.enrollment_address";
+  o.max_connections = limits.max_enrollment_connections;
+  o.max_connections_per_address =
+      c.limits.max_enrollment_connections_per_address;
+  o.max_connections_per_address_key =
+      "limits.max_enrollment_connections_per_address";
+  o.max_bytes = limits.max_enrollment_bytes;
+  o.max_bytes_key = "limits.max_enrollment_bytes";
+  o.max_age = limits.enrollment_timeout;
+  o.max_age_key = "limits.enrollment_timeout";
   return o;
 }
 
@@ -174,10 +189,12 @@ class Server final : public CoordinatorServer {
     // Our own calls have ended; a client that does not listen just now (it
     // trains) would hold its connection for longer, and transfers resume.
     const auto deadline = absl::ToChronoTime(absl::Now() + absl::Seconds(1));
+    if (gate_ != nullptr) gate_->StopAccepting();
     if (server_ != nullptr) server_->Shutdown(deadline);
     if (enrollment_server_ != nullptr) enrollment_server_->Shutdown(deadline);
     server_.reset();
     enrollment_server_.reset();
+    gate_.reset();
     http_.reset();
     // What streams left behind still writes to the store. Strands hand on from
     // one pool to the other.
@@ -280,6 +297,11 @@ class Server final : public CoordinatorServer {
     return absl::OkStatus();
   }
 
+  // Behind the gate every caller seems to be this machine.
+  std::string PeerOf(std::string_view peer) const {
+    return gate_->PeerOf(peer);
+  }
+
   absl::Status StartListeners() {
     RpcDeps deps;
     deps.engine = engine_.get();
@@ -303,7 +325,8 @@ class Server final : public CoordinatorServer {
     enrollments.per_minute_and_address_key =
         "limits.enrollments_per_minute_and_address";
     enrollment_service_ = std::make_unique<EnrollmentServiceImpl>(
-        deps, root_pem_, std::move(enrollments));
+        deps, root_pem_, std::move(enrollments),
+        [this](std::string_view peer) { return PeerOf(peer); });
     AdminServiceOptions admin;
     admin.server_lifetime = config_.certificates.server_lifetime;
     admin.renew_before = config_.certificates.renew_before;
@@ -329,28 +352,21 @@ class Server final : public CoordinatorServer {
         static_cast<int>(config_.limits.max_control_bytes);
     options.max_streams_per_connection =
         static_cast<int>(config_.limits.max_streams_per_connection);
+    options.handshake_timeout = config_.limits.handshake_timeout;
     CONSILIUM_ASSIGN_OR_RETURN(
         server_,
         Listen(config_.listen.address, MakeServerCredentials(identity_),
                options, {federation_service_.get(), admin_service_.get()},
                "listen.address", &port_));
-    // Anybody may reach this one: a request is a token and a CSR.
-    ServerOptions enrollment = options;
-    enrollment.max_message_bytes = kMaxEnrollmentBytes;
-    enrollment.stream_lookahead_bytes = kMaxEnrollmentBytes;
-    enrollment.max_streams_per_connection = kEnrollmentStreams;
-    enrollment.max_connection_age = kEnrollmentAge;
     if (!config_.listen.enrollment_address.empty()) {
-      CONSILIUM_ASSIGN_OR_RETURN(
-          enrollment_server_,
-          Listen(config_.listen.enrollment_address,
-                 MakeEnrollmentServerCredentials(identity_), enrollment,
-                 {enrollment_service_.get()}, "listen.enrollment_address",
-                 &enrollment_port_));
+      CONSILIUM_RETURN_IF_ERROR(StartEnrollment(options));
     }
     if (!config_.listen.metrics_address.empty()) {
       readiness_ = std::make_unique<Readiness>(
-          store_.get(), wall_, [this] { return engine_->Overdue(); });
+          store_.get(), wall_, [this] { return engine_->Overdue(); },
+          Readiness::Options{config_.readiness.check_interval,
+                             config_.readiness.engine_late_after,
+                             config_.readiness.write_late_after});
       MetricsHandlers handlers;
       handlers.metrics = [this] { return metrics_->Render(); };
       handlers.ready = [this]() -> absl::Status {
@@ -362,6 +378,36 @@ class Server final : public CoordinatorServer {
                                       std::move(handlers)));
     }
     ready_.store(true);
+    return absl::OkStatus();
+  }
+
+  // Anybody may reach that port, so gRPC itself does not listen there.
+  absl::Status StartEnrollment(ServerOptions options) {
+    options.max_message_bytes =
+        static_cast<int>(config_.limits.max_enrollment_bytes);
+    grpc::ServerBuilder builder;
+    ApplyServerOptions(options, builder);
+    builder.RegisterService(enrollment_service_.get());
+    acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+        MakeEnrollmentServerCredentials(identity_));
+    enrollment_server_ = builder.BuildAndStart();
+    if (enrollment_server_ == nullptr) {
+      return absl::InternalError("gRPC does not start for enrolment");
+    }
+    ConnectionGate::Options gate = GateOf(config_);
+    gate.clock = wall_;
+    gate.report = [logger = logger_](std::string_view text) {
+      logger->Warn({}, text);
+    };
+    CONSILIUM_ASSIGN_OR_RETURN(gate_, ConnectionGate::Open(std::move(gate)));
+    gate_->Start([acceptor = acceptor_.get()](int fd) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+          connection;
+      connection.fd = fd;
+      acceptor->HandleNewConnection(&connection);
+    });
+    enrollment_port_ = gate_->port();
     return absl::OkStatus();
   }
 
@@ -389,7 +435,9 @@ class Server final : public CoordinatorServer {
   std::unique_ptr<EnrollmentServiceImpl> enrollment_service_;
   std::unique_ptr<AdminServiceImpl> admin_service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> enrollment_server_;
+  std::unique_ptr<ConnectionGate> gate_;
   std::unique_ptr<Readiness> readiness_;
   std::unique_ptr<MetricsServer> http_;
   std::atomic<bool> ready_{false};

@@ -3,7 +3,6 @@
 #include <sys/socket.h>
 
 #include <atomic>
-#include <charconv>
 #include <exception>
 #include <string_view>
 #include <thread>
@@ -11,6 +10,7 @@
 
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/secure/proxy.h"
 #include "httplib.h"
 
 namespace consilium {
@@ -20,30 +20,6 @@ constexpr size_t kThreads = 4;
 constexpr time_t kTimeoutSeconds = 5;
 constexpr char kPlain[] = "text/plain; charset=utf-8";
 constexpr char kExposition[] = "text/plain; version=0.0.4; charset=utf-8";
-
-struct HostPort {
-  std::string host;
-  int port = 0;
-};
-
-absl::StatusOr<HostPort> Split(const std::string& address) {
-  const absl::Status bad = absl::InvalidArgumentError(
-      Cat("metrics address ", Quoted(address), " is not host:port"));
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return bad;
-  HostPort out{address.substr(0, colon), 0};
-  if (out.host.front() == '[' && out.host.back() == ']') {
-    out.host = out.host.substr(1, out.host.size() - 2);
-  }
-  const char* const end = address.data() + address.size();
-  const auto parsed =
-      std::from_chars(address.data() + colon + 1, end, out.port);
-  if (parsed.ec != std::errc() || parsed.ptr != end || out.port < 0 ||
-      out.port > 65535) {
-    return bad;
-  }
-  return out;
-}
 
 class HttplibServer final : public MetricsServer {
  public:
@@ -102,7 +78,11 @@ class HttplibServer final : public MetricsServer {
   }
 
   absl::Status Listen(const std::string& address) {
-    CONSILIUM_ASSIGN_OR_RETURN(const HostPort to, Split(address));
+    absl::StatusOr<HostPort> parsed = HostPort::ParseListening(address);
+    if (!parsed.ok()) {
+      return Annotate(parsed.status(), "listen.metrics_address");
+    }
+    const HostPort& to = *parsed;
     try {
       port_ = to.port == 0 ? server_.bind_to_any_port(to.host)
               : server_.bind_to_port(to.host, to.port) ? to.port

@@ -230,8 +230,9 @@ grpc::ServerUnaryReactor* EnrollmentServiceImpl::Enroll(
     grpc::CallbackServerContext* context, const v1::EnrollRequest* request,
     v1::EnrollResponse* response) {
   absl::StatusOr<int> admitted = 0;
-  if (const absl::Status status = limit_.Admit(AddressOfPeer(context->peer()),
-                                               deps_.engine->Monotonic());
+  const std::string address = AddressOfPeer(peer_of_(context->peer()));
+  if (const absl::Status status =
+          limit_.Admit(address, deps_.engine->Monotonic());
       !status.ok()) {
     admitted = status;
   }

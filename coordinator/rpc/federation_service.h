@@ -87,11 +87,15 @@ class FederationServiceImpl final : public FederationServiceBase {
 class EnrollmentServiceImpl final
     : public v1::EnrollmentService::CallbackService {
  public:
+  // Whom a call comes from, by gRPC's name of its peer.
+  using PeerOf = std::function<std::string(std::string_view)>;
+
   EnrollmentServiceImpl(RpcDeps deps, std::string root_ca_pem,
-                        RateLimit::Options limit)
+                        RateLimit::Options limit, PeerOf peer_of)
       : deps_(deps),
         root_ca_pem_(std::move(root_ca_pem)),
-        limit_(std::move(limit)) {}
+        limit_(std::move(limit)),
+        peer_of_(std::move(peer_of)) {}
 
   grpc::ServerUnaryReactor* Enroll(grpc::CallbackServerContext* context,
                                    const v1::EnrollRequest* request,
@@ -101,6 +105,7 @@ class EnrollmentServiceImpl final
   const RpcDeps deps_;
   const std::string root_ca_pem_;
   RateLimit limit_;
+  const PeerOf peer_of_;
 };
 
 }  // namespace consilium

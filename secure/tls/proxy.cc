@@ -62,6 +62,16 @@ bool IsExcepted(std::string_view list, std::string_view host) {
 }  // namespace
 
 absl::StatusOr<HostPort> HostPort::Parse(std::string_view text) {
+  CONSILIUM_ASSIGN_OR_RETURN(HostPort result, ParseListening(text));
+  if (result.port == 0) {
+    return absl::InvalidArgumentError(Cat("address ", Quoted(text, 256),
+                                          " has port 0, to which nobody can "
+                                          "connect"));
+  }
+  return result;
+}
+
+absl::StatusOr<HostPort> HostPort::ParseListening(std::string_view text) {
   const auto bad = [text] {
     return absl::InvalidArgumentError(
         Cat("address ", Quoted(text, 256),
@@ -85,8 +95,7 @@ absl::StatusOr<HostPort> HostPort::Parse(std::string_view text) {
       !port.empty() && port.size() <= 5 &&
       port.find_first_not_of("0123456789") == std::string_view::npos;
   if (result.host.empty() || !digits ||
-      !absl::SimpleAtoi(AbslView(port), &number) || number == 0 ||
-      number > 65535 ||
+      !absl::SimpleAtoi(AbslView(port), &number) || number > 65535 ||
       result.host.find_first_of(" \t\r\n/@[]") != std::string::npos) {
     return bad();
   }

@@ -19,6 +19,8 @@ struct HostPort {
   // "host:port", "1.2.3.4:5", "[::1]:5".
   // Errors: INVALID_ARGUMENT  no port, or not such a form.
   static absl::StatusOr<HostPort> Parse(std::string_view text);
+  // To listen on: port 0 leaves the choice to the system.
+  static absl::StatusOr<HostPort> ParseListening(std::string_view text);
   std::string ToString() const;  // brackets around IPv6
   friend bool operator==(const HostPort&, const HostPort&) = default;
 };

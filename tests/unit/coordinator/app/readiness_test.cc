@@ -14,15 +14,16 @@ constexpr auto kNotReady = absl::StatusCode::kUnavailable;
 class ReadinessTest : public StoreTest {
  protected:
   absl::Status Later() {
-    clock_.Advance(Readiness::kCheckInterval);
+    clock_.Advance(options_.check_interval);
     return readiness_->Check();
   }
   void SetUp() override {
     StoreTest::SetUp();
-    readiness_ = std::make_unique<Readiness>(store_.get(), &clock_,
-                                             [this] { return overdue_; });
+    readiness_ = std::make_unique<Readiness>(
+        store_.get(), &clock_, [this] { return overdue_; }, options_);
   }
 
+  const Readiness::Options options_;
   FakeClock clock_;
   absl::Duration overdue_ = absl::ZeroDuration();
   std::unique_ptr<Readiness> readiness_;
@@ -46,11 +47,13 @@ TEST_F(ReadinessTest, AStoreThatTakesWritesIsReady) {
 }
 
 TEST_F(ReadinessTest, AStuckEngineIsNamed) {
-  overdue_ = Readiness::kMaxOverdue;
+  overdue_ = options_.engine_late_after;
   EXPECT_OK(readiness_->Check());
   overdue_ = absl::Seconds(90);
   EXPECT_THAT(readiness_->Check(),
-              StatusIs(kNotReady, HasSubstr("not turned for 1m 30s")));
+              StatusIs(kNotReady,
+                       AllOf(HasSubstr("not turned for 1m 30s"),
+                             HasSubstr("readiness.engine_late_after is 30s"))));
   overdue_ = absl::ZeroDuration();
   EXPECT_OK(readiness_->Check());
 }

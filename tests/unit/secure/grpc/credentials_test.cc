@@ -229,7 +229,6 @@ TEST(ServerOptionsTest, AConnectionHasSoManyCallsAtATime) {
   HoldingService service;
   ServerOptions options;
   options.max_streams_per_connection = 2;
-  options.max_connection_age = absl::Minutes(10);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),

@@ -42,9 +42,8 @@ struct ServerOptions {
   int stream_lookahead_bytes = 512 << 10;
   // Calls of one connection at a time; further ones wait on the caller's side.
   int max_streams_per_connection = 32;
-  // After that a connection is closed, once its calls have had `grace` to end.
-  absl::Duration max_connection_age = absl::InfiniteDuration();
-  absl::Duration max_connection_grace = absl::Seconds(10);
+  // From accept to the end of the TLS handshake.
+  absl::Duration handshake_timeout = absl::Seconds(20);
 };
 
 // Limits that hold before anybody is authenticated, and keepalive.
