@@ -110,6 +110,7 @@ absl::Status Machine::On(const UploadBegan& event) {
     m->progress_text.clear();
   } else if (!m->interrupted) {
     AnswerUnchanged();
+    return absl::OkStatus();
   }
   m->interrupted = false;
   m->reason.clear();
