@@ -11,6 +11,7 @@
 #include "client_sdk/app/trainer.h"
 #include "client_sdk/session/identity.h"
 #include "client_sdk/session/outbox.h"
+#include "client_sdk/session/receipt_store.h"
 #include "client_sdk/session/session.h"
 #include "client_sdk/transport/make_transport.h"
 #include "consilium/base/clock.h"
@@ -156,6 +157,57 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
              FormatBytes(upload.payload_bytes), " waiting"));
   }
   return greeting.status();
+}
+
+absl::Status ReceiptsCommand(const ClientConfig& config, bool json,
+                             std::ostream& out) {
+  FileSystem* const fs = PosixFileSystem();
+  const ClientOptions& options = config.client;
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const VerifyKey key,
+      VerifyKey::LoadFile(fs, IdentityPaths(options.identity_dir).signing_key));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto receipts,
+      ReceiptStore(fs, ReceiptDirectory(options)).List(key));
+  Json report = Json::array();
+  size_t bad = 0;
+  for (const ReceiptStore::Listed& listed : receipts) {
+    if (!listed.receipt.ok()) {
+      ++bad;
+      const std::string error(listed.receipt.status().message());
+      if (json) {
+        report.push_back(
+            {{"file", listed.path}, {"valid", false}, {"error", error}});
+      } else {
+        out << "NOT VALID: " << error << "\n";
+      }
+      continue;
+    }
+    const Receipt& r = *listed.receipt;
+    if (json) {
+      report.push_back({{"file", listed.path},
+                        {"valid", true},
+                        {"federation", r.federation},
+                        {"institution", r.institution},
+                        {"round", r.round},
+                        {"attempt", r.attempt},
+                        {"payload_sha256", r.payload_digest.Hex()},
+                        {"payload_bytes", r.payload_bytes},
+                        {"committed_at", FormatTime(r.committed_at)}});
+    } else {
+      out << "round " << r.round << ", " << FormatTime(r.committed_at) << ", "
+          << FormatBytes(r.payload_bytes) << ", SHA-256 "
+          << r.payload_digest.Hex() << "\n";
+    }
+  }
+  if (json) Print(report, out);
+  if (!json && receipts.empty()) {
+    out << "no receipts in " << ReceiptDirectory(options) << "\n";
+  }
+  if (bad == 0) return absl::OkStatus();
+  return absl::DataLossError(
+      Cat(bad, " of ", receipts.size(),
+          " receipts are damaged or not signed by the coordinator's key"));
 }
 
 absl::Status RenewCommand(const ClientConfig& config, bool json,

@@ -27,6 +27,11 @@ absl::Status EnrollCommand(const EnrollOptions& options, bool json,
 absl::Status StatusCommand(const ClientConfig& config, bool json,
                            std::ostream& out, const CancelToken& cancel);
 
+// The receipts of this institution, each checked against the coordinator's
+// pinned key; DATA_LOSS when one of them does not hold. Needs no connection.
+absl::Status ReceiptsCommand(const ClientConfig& config, bool json,
+                             std::ostream& out);
+
 absl::Status RenewCommand(const ClientConfig& config, bool json,
                           std::ostream& out, const CancelToken& cancel);
 

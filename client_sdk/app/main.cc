@@ -114,6 +114,12 @@ int Main(int argc, char** argv) {
   status->footer(
       "Example:\n  consilium-client status --config "
       "/etc/consilium/consilium-client.toml --json");
+  CLI::App* receipts = with_config(app.add_subcommand(
+      "receipts", "Show what was handed in, each receipt checked"));
+  receipts->add_flag("--json", json, "print JSON");
+  receipts->footer(
+      "Example:\n  consilium-client receipts --config "
+      "/etc/consilium/consilium-client.toml");
   CLI::App* renew = with_config(
       app.add_subcommand("renew", "Get a new key and certificate now"));
   renew->add_flag("--json", json, "print JSON");
@@ -146,6 +152,8 @@ int Main(int argc, char** argv) {
       result = absl::InvalidArgumentError(config.status().message());
     } else if (*run) {
       result = RunCommand(*std::move(config), rounds, cancel);
+    } else if (*receipts) {
+      result = ReceiptsCommand(*config, json, std::cout);
     } else if (*status) {
       result = StatusCommand(*config, json, std::cout, cancel);
     } else {

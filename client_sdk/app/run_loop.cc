@@ -11,17 +11,16 @@
 namespace consilium::client::internal {
 namespace {
 
+// Of this institution.
+bool IsRefusal(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnauthenticated ||
+         status.code() == absl::StatusCode::kPermissionDenied;
+}
+
 // Errors that end the program: the next round would meet them again.
 bool EndsTheLoop(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kUnauthenticated:
-    case absl::StatusCode::kPermissionDenied:
-      return true;
-    default:
-      return false;
-  }
+  return IsRefusal(status) || status.code() == absl::StatusCode::kUnavailable ||
+         status.code() == absl::StatusCode::kDeadlineExceeded;
 }
 
 class Institution {
@@ -98,7 +97,9 @@ class Institution {
             upload.round,
             Cat(what, " is committed: ", FormatBytes(receipt->payload_bytes)));
         answered_round_ = upload.round;
-        if (upload.round == held_round_) Contributed(held_round_, held_base_);
+        Contributed(upload.round, upload.round == held_round_
+                                      ? held_base_
+                                      : upload.base_version);
       } else if (const auto* refused = std::get_if<Refused>(&upload.outcome)) {
         if (refused->code == RefusalCode::kSuspended) {
           if (!held_back) HoldBack(upload.round, *refused);
@@ -111,6 +112,15 @@ class Institution {
             upload.round,
             Cat(what, " is dropped, the coordinator refuses it: ",
                 RefusalCodeName(refused->code), ": ", refused->message));
+      } else if (const auto* status =
+                     std::get_if<absl::Status>(&upload.outcome)) {
+        if (EndsTheLoop(*status)) return *status;
+        // The coordinator would say so again; it must not wait in vain.
+        answered_round_ = upload.round;
+        refused_ = std::string(status->message());
+        log_.Error(
+            upload.round,
+            Cat(what, " could not be sent: ", StdView(status->message())));
       } else {
         log_.Warning(
             upload.round,
@@ -145,9 +155,11 @@ class Institution {
                        FormatTime(client_.info().certificate_not_after)));
       return status;
     }
-    if (EndsTheLoop(status)) return status;
+    if (IsRefusal(status)) return status;
     // The old certificate is still good; the next turn tries again.
-    log_.Error(0, Cat("certificate not renewed: ", StdView(status.message())));
+    log_.Error(0, Cat("certificate not renewed: ", StdView(status.message()),
+                      "; it is valid until ",
+                      FormatTime(client_.info().certificate_not_after)));
     return absl::OkStatus();
   }
 

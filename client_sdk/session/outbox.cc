@@ -146,10 +146,12 @@ absl::StatusOr<std::vector<Outbox::Found>> Outbox::Load() {
     const std::string directory = JoinPath(options_.directory, name.ToString());
     // Without a record it was never complete. An older upload of the same
     // round was replaced just before the process ended.
-    const bool replaced =
-        i + 1 < names.size() && names[i + 1].round == name.round &&
-        deps_.fs->Exists(
-            MetaPath(JoinPath(options_.directory, names[i + 1].ToString())));
+    bool replaced = false;
+    for (size_t j = i + 1;
+         j < names.size() && names[j].round == name.round && !replaced; ++j) {
+      replaced = deps_.fs->Exists(
+          MetaPath(JoinPath(options_.directory, names[j].ToString())));
+    }
     if (replaced || !deps_.fs->Exists(MetaPath(directory))) {
       CONSILIUM_RETURN_IF_ERROR(WipeDirectory(directory));
       continue;
@@ -249,6 +251,7 @@ absl::StatusOr<OutboxDraft> Outbox::Begin(const RoundRef& round,
   draft.directory_ = JoinPath(options_.directory, name.ToString());
   // A plain directory entry: what makes it last is the sync that comes later.
   CONSILIUM_RETURN_IF_ERROR(deps_.fs->MakeDirs(draft.directory_));
+  draft.fs_ = deps_.fs;
   const std::string path = PayloadPath(draft.directory_);
   // A spare that an update without sealing does not fill would keep its end.
   if (sealed && options_.spares != nullptr) {
@@ -287,6 +290,7 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Commit(
     CONSILIUM_RETURN_IF_ERROR(payload->Truncate(file_bytes));
   }
   CONSILIUM_RETURN_IF_ERROR(deps_.fs->Rename(temporary, meta_path));
+  draft.fs_ = nullptr;  // it stays
 
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<EntryName> names,
                              ListEntries(deps_.fs, options_.directory));
@@ -300,8 +304,23 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Outbox::Commit(
   return entry;
 }
 
-absl::Status Outbox::Drop(const OutboxDraft& draft) {
-  return deps_.fs->RemoveTree(draft.directory_);
+OutboxDraft::~OutboxDraft() {
+  // What cannot be removed now is cleared by the next Load().
+  if (fs_ != nullptr) fs_->RemoveTree(directory_).IgnoreError();
+}
+
+OutboxDraft::OutboxDraft(OutboxDraft&& other) noexcept
+    : fs_(std::exchange(other.fs_, nullptr)),
+      upload_id_(std::move(other.upload_id_)),
+      directory_(std::move(other.directory_)),
+      payload_(std::move(other.payload_)) {}
+
+OutboxDraft& OutboxDraft::operator=(OutboxDraft&& other) noexcept {
+  std::swap(fs_, other.fs_);
+  std::swap(upload_id_, other.upload_id_);
+  std::swap(directory_, other.directory_);
+  std::swap(payload_, other.payload_);
+  return *this;
 }
 
 absl::Status Outbox::Wipe(const OutboxEntry& entry) {

@@ -71,15 +71,21 @@ class OutboxEntry {
   std::vector<uint64_t> offsets_;
 };
 
-// A payload being written. Destroying a draft that was not committed leaves
-// its files for the next Outbox::Load to clear.
+// A payload being written. Destroying a draft that was not committed removes
+// its files; those of a killed process are cleared by the next Outbox::Load.
 class OutboxDraft {
  public:
+  OutboxDraft() = default;
+  ~OutboxDraft();
+  OutboxDraft(OutboxDraft&& other) noexcept;
+  OutboxDraft& operator=(OutboxDraft&& other) noexcept;
+
   File* payload() { return payload_.get(); }
   const std::string& upload_id() const { return upload_id_; }
 
  private:
   friend class Outbox;
+  FileSystem* fs_ = nullptr;  // unset: nothing to remove
   std::string upload_id_;
   std::string directory_;
   std::shared_ptr<File> payload_;
@@ -121,8 +127,6 @@ class Outbox {
   // not either.
   absl::StatusOr<std::shared_ptr<OutboxEntry>> Commit(OutboxDraft draft,
                                                       OutboxRecord record);
-  absl::Status Drop(const OutboxDraft& draft);
-
   // Removes the payload (a sealed one may become a spare), overwrites the key,
   // removes the rest.
   absl::Status Wipe(const OutboxEntry& entry);

@@ -14,6 +14,8 @@ namespace consilium::client::internal {
 namespace {
 
 constexpr size_t kMaxProgressTextBytes = 200;
+// The old certificate is good meanwhile: nobody should wait for a new one.
+constexpr int kRenewAttempts = 3;
 constexpr size_t kMaxReasonBytes = 1000;
 
 absl::Status CheckPositive(std::string_view option, absl::Duration value) {
@@ -73,6 +75,10 @@ std::string OutboxDirectory(const ClientOptions& options) {
   return JoinPath(StateDirectory(options), "outbox");
 }
 
+std::string ReceiptDirectory(const ClientOptions& options) {
+  return JoinPath(StateDirectory(options), "receipts");
+}
+
 absl::StatusOr<std::unique_ptr<FileLock>> LockState(
     FileSystem* fs, const ClientOptions& options) {
   const std::string directory = StateDirectory(options);
@@ -121,12 +127,14 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
            .stall_timeout = options.stall_timeout,
            .spares = self->spares_.get()},
           self->deps_, &self->events_, self->transport_.get(), greet));
+  self->receipts_ =
+      std::make_unique<ReceiptStore>(self->deps_.fs, ReceiptDirectory(options));
   self->uploader_ = std::make_unique<Uploader>(
       Uploader::Options{.retry = options.retry,
                         .control_timeout = options.control_timeout,
                         .stall_timeout = options.stall_timeout},
       self->deps_, &self->events_, self->transport_.get(), &self->trust_,
-      greet);
+      self->receipts_.get(), greet);
   CONSILIUM_RETURN_IF_ERROR(self->Retried("greeting", 0, cancel,
                                           [&] { return self->Greet(cancel); }));
   Sha256Digest digest;
@@ -259,7 +267,7 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
           revision_ = reply->revision;
         }
         CONSILIUM_ASSIGN_OR_RETURN(std::optional<Work> work,
-                                   TakeWork(*std::move(reply), &idle));
+                                   TakeWork(*std::move(reply), &idle, cancel));
         if (work.has_value()) return *std::move(work);
         const absl::Duration now = deps_.clock->Monotonic();
         if (now >= end) return Work(std::move(idle));
@@ -287,22 +295,30 @@ absl::StatusOr<Work> Session::WaitForWork(absl::Duration max_wait,
   }
 }
 
-absl::StatusOr<std::optional<Work>> Session::TakeWork(WorkReply reply,
-                                                      Idle* idle) {
+absl::StatusOr<EvaluateTask> Session::TakeEvaluation(
+    const EvaluateOffer& offer, const CancelToken& cancel) {
+  const auto verified = [&] {
+    MutexLock lock(&mutex_);
+    return VerifiedTask(trust_, greeting_.layout_digest, offer);
+  };
+  absl::StatusOr<EvaluateTask> task = verified();
+  if (task.ok()) return task;
+  // The last greeting may be older than the layout.
+  CONSILIUM_RETURN_IF_ERROR(
+      Retried("greeting", 0, cancel, [&] { return Greet(cancel); }));
+  return verified();
+}
+
+absl::StatusOr<std::optional<Work>> Session::TakeWork(
+    WorkReply reply, Idle* idle, const CancelToken& cancel) {
   if (auto* offer = std::get_if<TrainOffer>(&reply.work)) {
     CONSILIUM_ASSIGN_OR_RETURN(TrainTask task,
                                VerifiedTask(trust_, std::move(*offer)));
     return std::optional<Work>(std::move(task));
   }
   if (auto* offer = std::get_if<EvaluateOffer>(&reply.work)) {
-    Sha256Digest layout_digest;
-    {
-      MutexLock lock(&mutex_);
-      layout_digest = greeting_.layout_digest;
-    }
-    CONSILIUM_ASSIGN_OR_RETURN(
-        EvaluateTask task,
-        VerifiedTask(trust_, layout_digest, std::move(*offer)));
+    CONSILIUM_ASSIGN_OR_RETURN(EvaluateTask task,
+                               TakeEvaluation(*offer, cancel));
     return std::optional<Work>(std::move(task));
   } else {
     *idle = std::get<Idle>(std::move(reply.work));
@@ -403,12 +419,19 @@ absl::Status Session::Renew(const CancelToken& user_cancel) {
                              CreateCertificateRequest(key, name_.name));
   CONSILIUM_RETURN_IF_ERROR(StageRenewalKey(deps_.fs, paths, key));
   std::string chain;
-  CONSILIUM_RETURN_IF_ERROR(
-      Retried("renewal of the certificate", 0, cancel, [&]() -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(
-            chain, transport_->RenewCertificate(csr, Control(cancel)));
-        return absl::OkStatus();
-      }));
+  const auto renewed = [&]() -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        chain, transport_->RenewCertificate(csr, Control(cancel)));
+    return absl::OkStatus();
+  };
+  Retrier retrier = MakeRetrier(0, cancel);
+  absl::Status status = renewed();
+  for (int i = 1; i < kRenewAttempts && !status.ok(); ++i) {
+    CONSILIUM_RETURN_IF_ERROR(
+        retrier.Failed(status, "renewal of the certificate"));
+    status = renewed();
+  }
+  if (!status.ok()) return cancel.cancelled() ? cancel.status() : status;
   CONSILIUM_RETURN_IF_ERROR(
       StageRenewalChain(deps_.fs, paths, chain, name_, deps_.clock->Now()));
   CONSILIUM_RETURN_IF_ERROR(FinishRenewal(deps_.fs, paths));

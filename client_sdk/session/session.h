@@ -18,6 +18,7 @@
 #include "client_sdk/session/identity.h"
 #include "client_sdk/session/outbox.h"
 #include "client_sdk/session/payload_encoder.h"
+#include "client_sdk/session/receipt_store.h"
 #include "client_sdk/session/retrier.h"
 #include "client_sdk/session/statements.h"
 #include "client_sdk/session/transport.h"
@@ -34,6 +35,7 @@ absl::Status ValidateOptions(const ClientOptions& options);
 // options.state_dir, or its default.
 std::string StateDirectory(const ClientOptions& options);
 std::string OutboxDirectory(const ClientOptions& options);
+std::string ReceiptDirectory(const ClientOptions& options);
 
 // Makes the state directory and locks it. Errors: FAILED_PRECONDITION naming
 // the process that holds it.
@@ -109,7 +111,13 @@ class Session {
   absl::StatusOr<std::shared_ptr<const Layout>> LayoutFor(
       const Sha256Digest& digest, const CancelToken& cancel);
   // Unset: nothing to do yet; `*idle` says why.
-  absl::StatusOr<std::optional<Work>> TakeWork(WorkReply reply, Idle* idle);
+  absl::StatusOr<std::optional<Work>> TakeWork(WorkReply reply, Idle* idle,
+                                               const CancelToken& cancel);
+  absl::StatusOr<EvaluateTask> TakeEvaluation(const EvaluateOffer& offer,
+                                              const CancelToken& cancel);
+  ResumedUpload ResumeOne(const Outbox::Found& found,
+                          const SubmitOptions& options,
+                          const CancelToken& cancel);
   absl::StatusOr<SubmitOutcome> SubmitFrom(const TrainTask& task,
                                            const LocalReport& report,
                                            const MakeReader& make_reader,
@@ -133,8 +141,9 @@ class Session {
   Turn upload_turn_;
   Turn download_turn_;
   Turn renew_turn_;
-  std::unique_ptr<SpareFiles> spares_;   // serves the two below
-  std::unique_ptr<Outbox> outbox_;       // under upload_turn_
+  std::unique_ptr<SpareFiles> spares_;  // serves the two below
+  std::unique_ptr<Outbox> outbox_;      // under upload_turn_
+  std::unique_ptr<ReceiptStore> receipts_;
   std::unique_ptr<Uploader> uploader_;   // under upload_turn_
   std::unique_ptr<VersionCache> cache_;  // under download_turn_
 

@@ -142,17 +142,11 @@ absl::StatusOr<std::shared_ptr<OutboxEntry>> Session::Encode(
   auto payload = EncodePayload(layout, *codec, reader, metadata_frame,
                                sealer.has_value() ? &*sealer : nullptr,
                                *draft.payload(), progress, cancel);
-  if (!payload.ok()) {
-    // The caller's error counts; what stays behind is cleared at the next
-    // Load().
-    outbox_->Drop(draft).IgnoreError();
-    return payload.status();
-  }
+  if (!payload.ok()) return payload.status();
   if (before != nullptr &&
       before->manifest().payload_digest == payload->digest &&
       before->manifest().coverage == reader.coverage().bytes()) {
     // The same update again, after an error: what is durable stays durable.
-    CONSILIUM_RETURN_IF_ERROR(outbox_->Drop(draft));
     return before;
   }
 
@@ -180,30 +174,60 @@ absl::StatusOr<std::vector<ResumedUpload>> Session::ResumePending(
                              outbox_->Load());
   std::vector<ResumedUpload> resumed;
   for (const Outbox::Found& found : all) {
-    ResumedUpload result;
-    result.round = found.round.round;
-    result.attempt = found.round.attempt;
-    if (!found.entry.ok()) {
-      result.outcome =
-          ResumedUpload::Discarded{std::string(found.entry.status().message())};
-    } else {
-      const OutboxRecord& record = (*found.entry)->record();
-      if (record.federation != trust_.federation ||
-          record.institution != trust_.institution) {
-        result.outcome = ResumedUpload::Discarded{Cat(
-            "it belongs to ", record.institution, " of ", record.federation)};
-        CONSILIUM_RETURN_IF_ERROR(outbox_->Wipe(**found.entry));
-      } else {
-        CONSILIUM_ASSIGN_OR_RETURN(
-            SubmitOutcome outcome,
-            uploader_->Run(*outbox_, **found.entry, options.progress, cancel));
-        std::visit([&](auto& value) { result.outcome = std::move(value); },
-                   outcome);
-      }
-    }
-    resumed.push_back(std::move(result));
+    resumed.push_back(ResumeOne(found, options, cancel));
+    if (cancel.cancelled()) return cancel.status();
   }
   return resumed;
+}
+
+ResumedUpload Session::ResumeOne(const Outbox::Found& found,
+                                 const SubmitOptions& options,
+                                 const CancelToken& cancel) {
+  ResumedUpload result;
+  result.round = found.round.round;
+  result.attempt = found.round.attempt;
+  const auto wipe = [&] {
+    const absl::Status wiped = outbox_->Wipe(**found.entry);
+    if (wiped.ok()) return;
+    events_.Warning(result.round, Cat("the upload is still in the outbox: ",
+                                      StdView(wiped.message())));
+  };
+  std::string upload_id;
+  if (found.entry.ok()) {
+    const Manifest& manifest = (*found.entry)->manifest();
+    result.base_version = manifest.base.number;
+    upload_id = HexEncode(AsBytes(manifest.upload_id));
+  }
+  // A process that ended while it wiped the entry had the receipt before.
+  auto receipt = receipts_->Find(found.round, upload_id, trust_.signing_key);
+  if (!receipt.ok()) {
+    events_.Warning(result.round, std::string(receipt.status().message()));
+  } else if (receipt->has_value()) {
+    if (found.entry.ok()) wipe();
+    result.outcome = **std::move(receipt);
+    return result;
+  }
+  if (!found.entry.ok()) {
+    result.outcome =
+        ResumedUpload::Discarded{std::string(found.entry.status().message())};
+    return result;
+  }
+  const OutboxRecord& record = (*found.entry)->record();
+  if (record.federation != trust_.federation ||
+      record.institution != trust_.institution) {
+    result.outcome = ResumedUpload::Discarded{
+        Cat("it belongs to ", record.institution, " of ", record.federation)};
+    wipe();
+    return result;
+  }
+  auto outcome =
+      uploader_->Run(*outbox_, **found.entry, options.progress, cancel);
+  if (!outcome.ok()) {
+    result.outcome = outcome.status();
+    return result;
+  }
+  std::visit([&](auto& value) { result.outcome = std::move(value); }, *outcome);
+  return result;
 }
 
 }  // namespace consilium::client::internal

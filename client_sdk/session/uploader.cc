@@ -35,12 +35,14 @@ absl::Status AsError(const Refused& refused) {
 }  // namespace
 
 Uploader::Uploader(Options options, const SessionDeps& deps, EventSink* events,
-                   Transport* transport, const Trust* trust, Greet greet)
+                   Transport* transport, const Trust* trust,
+                   ReceiptStore* receipts, Greet greet)
     : options_(std::move(options)),
       deps_(deps),
       events_(events),
       transport_(transport),
       trust_(trust),
+      receipts_(receipts),
       greet_(std::move(greet)) {}
 
 absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
@@ -95,7 +97,19 @@ absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
       }
       if (KeepsOutbox(refused->code)) return *std::move(outcome);
     }
-    CONSILIUM_RETURN_IF_ERROR(outbox.Wipe(entry));
+    // What the coordinator said stands, whatever this disk does now.
+    if (const auto* receipt = std::get_if<Receipt>(&*outcome)) {
+      const absl::Status saved = receipts_->Save(*receipt);
+      if (!saved.ok()) {
+        events_->Warning(round, Cat("the receipt could not be stored: ",
+                                    StdView(saved.message())));
+      }
+    }
+    const absl::Status wiped = outbox.Wipe(entry);
+    if (!wiped.ok()) {
+      events_->Warning(round, Cat("the upload is still in the outbox: ",
+                                  StdView(wiped.message())));
+    }
     return *std::move(outcome);
   }
 }

@@ -11,6 +11,7 @@
 #include "client_sdk/session/chunk_pump.h"
 #include "client_sdk/session/deps.h"
 #include "client_sdk/session/outbox.h"
+#include "client_sdk/session/receipt_store.h"
 #include "client_sdk/session/statements.h"
 #include "client_sdk/session/transport.h"
 #include "consilium/base/cancel.h"
@@ -34,10 +35,11 @@ class Uploader {
   using Greet = std::function<absl::Status(const CancelToken& cancel)>;
   // The transport at this moment; see Session.
   Uploader(Options options, const SessionDeps& deps, EventSink* events,
-           Transport* transport, const Trust* trust, Greet greet);
+           Transport* transport, const Trust* trust, ReceiptStore* receipts,
+           Greet greet);
 
-  // On a receipt and on a refusal that will stand, `entry` is wiped from the
-  // outbox; else it stays, to be sent later.
+  // On a receipt, which is stored first, and on a refusal that will stand,
+  // `entry` is wiped from the outbox; else it stays, to be sent later.
   absl::StatusOr<SubmitOutcome> Run(Outbox& outbox, const OutboxEntry& entry,
                                     const ProgressCallback& progress,
                                     const CancelToken& cancel);
@@ -57,6 +59,7 @@ class Uploader {
   EventSink* const events_;
   Transport* const transport_;
   const Trust* const trust_;
+  ReceiptStore* const receipts_;
   const Greet greet_;
 };
 

@@ -370,11 +370,12 @@ absl::StatusOr<std::shared_ptr<const Layout>> VersionCache::OpenLayout(
 absl::Status VersionCache::Forget(const Sha256Digest& digest) {
   const std::string path = VersionPath(digest);
   if (!deps_.fs->Exists(path)) return absl::OkStatus();
-  const auto opened = opened_.find(digest);
-  const bool mapped = opened != opened_.end() && !opened->second.expired();
-  if (opened != opened_.end()) opened_.erase(opened);
-  // A mapping outlives the file's name, but not other bytes in it.
-  if (options_.spares == nullptr || mapped) return deps_.fs->Remove(path);
+  opened_.erase(digest);
+  // A mapping outlives the file's name, but not other bytes in it. Somebody may
+  // still hold one that an earlier session gave out.
+  if (options_.spares == nullptr || MappedFile::IsMapped(path)) {
+    return deps_.fs->Remove(path);
+  }
   return options_.spares->Retire(path);
 }
 
@@ -386,15 +387,35 @@ absl::Status VersionCache::Evict() {
     verified_.erase(digest);
     CONSILIUM_RETURN_IF_ERROR(Forget(digest));
   }
-  // Downloads cut short of versions that nobody asked for again.
+  return EvictParts();
+}
+
+absl::Status VersionCache::EvictParts() {
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                              deps_.fs->List(versions_dir_));
+  std::vector<std::pair<absl::Time, std::string>> parts;  // without suffix
   for (const std::string& name : names) {
-    if (absl::EndsWith(name, AbslView(kPartSuffix)) ||
-        absl::EndsWith(name, AbslView(kMarkSuffix))) {
-      CONSILIUM_RETURN_IF_ERROR(
-          deps_.fs->Remove(JoinPath(versions_dir_, name)));
+    const std::string path = JoinPath(versions_dir_, name);
+    if (absl::EndsWith(name, AbslView(kPartSuffix))) {
+      const auto info = deps_.fs->Stat(path);
+      parts.push_back({info.ok() ? info->modified : absl::InfinitePast(),
+                       path.substr(0, path.size() - kPartSuffix.size())});
+    } else if (absl::EndsWith(name, AbslView(kMarkSuffix)) &&
+               !deps_.fs->Exists(
+                   Cat(path.substr(0, path.size() - kMarkSuffix.size()),
+                       kPartSuffix))) {
+      CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(path));
     }
+  }
+  std::sort(parts.begin(), parts.end());
+  while (parts.size() > static_cast<size_t>(options_.cached_versions)) {
+    const std::string& oldest = parts.front().second;
+    CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(Cat(oldest, kPartSuffix)));
+    const std::string mark = Cat(oldest, kMarkSuffix);
+    if (deps_.fs->Exists(mark)) {
+      CONSILIUM_RETURN_IF_ERROR(deps_.fs->Remove(mark));
+    }
+    parts.erase(parts.begin());
   }
   return absl::OkStatus();
 }

@@ -89,6 +89,8 @@ class VersionCache {
   absl::Status CallDownload(const DownloadCall& call, const DownloadSink& sink,
                             const CancelToken& cancel);
   absl::Status Evict();
+  // Of downloads cut short, as many as of versions are kept.
+  absl::Status EvictParts();
 
   const Options options_;
   const SessionDeps deps_;
@@ -99,7 +101,7 @@ class VersionCache {
   const std::string layouts_dir_;
   std::set<Sha256Digest> verified_;   // by this process
   std::vector<Sha256Digest> recent_;  // most recently used last
-  // Versions that may still be mapped: their files must not be overwritten.
+  // By digest, what was opened last.
   std::map<Sha256Digest, std::weak_ptr<const OpenedVersion>> opened_;
 };
 

@@ -189,6 +189,9 @@ std::string BaseName(std::string_view path);
 class MappedFile {
  public:
   static absl::StatusOr<MappedFile> Open(const std::string& path);
+  // Whether somebody in this process has the file mapped, under whatever name;
+  // true too when that cannot be told. Thread-safe.
+  static bool IsMapped(const std::string& path);
 
   MappedFile() = default;
   ~MappedFile();
@@ -199,9 +202,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
  private:
-  MappedFile(const std::byte* data, size_t size) : data_(data), size_(size) {}
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  uint64_t device_ = 0;
+  uint64_t inode_ = 0;
 };
 
 }  // namespace consilium

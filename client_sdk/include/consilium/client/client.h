@@ -130,8 +130,9 @@ class Client {
                                        const SubmitOptions& options = {},
                                        const CancelToken& cancel = {});
 
-  // Sends everything left in the outbox; says what became of each. Call it
-  // once after Connect(): then no crash makes anybody train again.
+  // Sends everything left in the outbox; says what became of each, one that
+  // could not be sent included. Call it once after Connect(): then no crash
+  // makes anybody train again.
   absl::StatusOr<std::vector<ResumedUpload>> ResumePending(
       const SubmitOptions& options = {}, const CancelToken& cancel = {});
 

@@ -124,7 +124,8 @@ struct UpdateSource {
 // Outcomes
 
 // The coordinator has the contribution, durably. Its Ed25519 signature was
-// checked; keep it to prove what was handed in.
+// checked. It is kept under <state_dir>/receipts to prove what was handed in
+// (`consilium-client receipts` shows and checks them).
 struct Receipt {
   std::string federation;
   uint64_t round = 0;
@@ -174,11 +175,14 @@ using SubmitOutcome = std::variant<Receipt, Refused>;
 // What became of an upload that an earlier process left in the outbox.
 struct ResumedUpload {
   struct Discarded {
-    std::string reason;  // for a person: damaged, or never complete
+    std::string reason;  // for a person: damaged, or of somebody else
   };
   uint64_t round = 0;
   uint32_t attempt = 0;
-  std::variant<Receipt, Refused, Discarded> outcome;
+  uint64_t base_version = 0;  // 0 too where nothing readable was left
+  // A status, never OK: it could not be sent and stays in the outbox, for the
+  // next call.
+  std::variant<Receipt, Refused, Discarded, absl::Status> outcome;
 };
 
 // ---------------------------------------------------------------------------

@@ -353,6 +353,27 @@ TEST(MappedFileTest, ShowsTheBytes) {
   EXPECT_EQ(AsChars(moved.bytes()), "other");
 }
 
+TEST(MappedFileTest, KnowsWhatIsMapped) {
+  const TempDir directory;
+  FileSystem* fs = PosixFileSystem();
+  const std::string path = directory / "f";
+  ASSERT_THAT(WriteFileAtomic(fs, path, AsBytes("hello")), IsOk());
+  EXPECT_FALSE(MappedFile::IsMapped(path));
+  {
+    ASSERT_OK_AND_ASSIGN(const MappedFile one, MappedFile::Open(path));
+    {
+      ASSERT_OK_AND_ASSIGN(MappedFile two, MappedFile::Open(path));
+      const MappedFile moved = std::move(two);
+      EXPECT_TRUE(MappedFile::IsMapped(path));
+    }
+    EXPECT_TRUE(MappedFile::IsMapped(path));
+    ASSERT_THAT(fs->Rename(path, directory / "g"), IsOk());
+    EXPECT_TRUE(MappedFile::IsMapped(directory / "g"));
+    EXPECT_FALSE(MappedFile::IsMapped(path));
+  }
+  EXPECT_FALSE(MappedFile::IsMapped(directory / "g"));
+}
+
 TEST(MappedFileTest, EmptyMissingAndDirectory) {
   const TempDir directory;
   ASSERT_THAT(WriteFileAtomic(PosixFileSystem(), directory / "f", {}), IsOk());

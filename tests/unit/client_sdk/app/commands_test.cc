@@ -74,6 +74,46 @@ TEST_F(CommandsTest, StatusOfASilentCoordinatorStillShowsTheRest) {
   EXPECT_EQ(json["institution"], "bank-a");
 }
 
+TEST_F(CommandsTest, ReceiptsAreShownAndChecked) {
+  ASSERT_OK(ReceiptsCommand(config_, /*json=*/false, out_));
+  EXPECT_THAT(out_.str(), HasSubstr("no receipts in "));
+  coordinator_.far.OpenRound(4);
+  {
+    ASSERT_OK_AND_ASSIGN(auto client, Client::Connect(config_.client));
+    ASSERT_OK_AND_ASSIGN(Work work, client->WaitForWork(absl::Seconds(10)));
+    UpdateSource source;
+    source.report.examples = 10;
+    source.fill = [](std::string_view, int64_t, std::span<float> out) {
+      std::fill(out.begin(), out.end(), 1.0f);
+      return absl::OkStatus();
+    };
+    ASSERT_OK(client->Submit(std::get<TrainTask>(work), source).status());
+  }
+  coordinator_.Stop();  // nothing of this needs it
+  out_.str("");
+  ASSERT_OK(ReceiptsCommand(config_, /*json=*/false, out_));
+  EXPECT_THAT(out_.str(), HasSubstr("round 4, "));
+  EXPECT_THAT(out_.str(), HasSubstr("SHA-256 "));
+  out_.str("");
+  ASSERT_OK(ReceiptsCommand(config_, /*json=*/true, out_));
+  const auto json = nlohmann::json::parse(out_.str());
+  ASSERT_EQ(json.size(), 1u);
+  EXPECT_EQ(json[0]["round"], 4);
+  EXPECT_EQ(json[0]["institution"], "bank-a");
+  EXPECT_EQ(json[0]["valid"], true);
+
+  // One that somebody has improved upon.
+  const std::string path = json[0]["file"];
+  ASSERT_OK_AND_ASSIGN(std::string text,
+                       ReadWholeFile(PosixFileSystem(), path, 1 << 20));
+  text.replace(text.find("round = 4"), 9, "round = 5");
+  ASSERT_OK(WriteFileAtomic(PosixFileSystem(), path, AsBytes(text)));
+  out_.str("");
+  EXPECT_THAT(ReceiptsCommand(config_, /*json=*/false, out_),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("1 of 1")));
+  EXPECT_THAT(out_.str(), HasSubstr("NOT VALID: " + path));
+}
+
 TEST_F(CommandsTest, RenewReplacesTheCertificate) {
   ASSERT_OK_AND_ASSIGN(
       const InstitutionIdentity before,

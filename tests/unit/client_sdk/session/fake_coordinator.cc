@@ -87,6 +87,27 @@ void FakeCoordinator::SetUnreachable(bool on) {
   unreachable_ = on;
 }
 
+void FakeCoordinator::Answer(const std::string& call,
+                             const absl::Status& status) {
+  MutexLock lock(&mutex_);
+  if (status.ok()) {
+    answers_.erase(call);
+  } else {
+    answers_[call] = status;
+  }
+}
+
+void FakeCoordinator::ForgetRound(uint64_t round) {
+  MutexLock lock(&mutex_);
+  rounds_.erase(round);
+  ++revision_;
+}
+
+void FakeCoordinator::HideLayout(bool on) {
+  MutexLock lock(&mutex_);
+  layout_hidden_ = on;
+}
+
 void FakeCoordinator::SetMute(bool on) {
   MutexLock lock(&mutex_);
   mute_ = on;

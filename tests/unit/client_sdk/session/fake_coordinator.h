@@ -55,12 +55,20 @@ class FakeCoordinator {
   void SetUnreachable(bool on);
   int64_t steps() const;
 
+  // From now on every unary call of this name fails with this status; OK: no
+  // more.
+  void Answer(const std::string& call, const absl::Status& status);
+  // As of a federation without a version: greetings name no layout.
+  void HideLayout(bool on);
+
   // Opens a round; the next WaitForWork offers it.
   void OpenRound(uint64_t round, bool sealed = true);
   // The same from a base that the coordinator can hand out.
   void OpenRoundOn(uint64_t round, const Version& base);
   // No round is offered any more; uploads of earlier ones are still taken.
   void CloseRound();
+  // As a coordinator restored from a backup that is older than the round.
+  void ForgetRound(uint64_t round);
   void Edit(const std::function<void(TrainOffer&)>& edit) { edit_ = edit; }
   void Edit(const std::function<void(SignedReceipt&)>& edit) {
     edit_receipt_ = edit;
@@ -153,6 +161,8 @@ class FakeCoordinator {
   int64_t dead_after_ ABSL_GUARDED_BY(mutex_) = INT64_MAX;
   int64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;
   bool unreachable_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, absl::Status> answers_ ABSL_GUARDED_BY(mutex_);
+  bool layout_hidden_ ABSL_GUARDED_BY(mutex_) = false;
   bool mute_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<uint64_t, Round> rounds_ ABSL_GUARDED_BY(mutex_);
   uint64_t current_round_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -18,6 +18,9 @@ absl::StatusOr<T> FakeTransport::Unary(const char* what,
   if (fault == Fault::kRequestLost) {
     return absl::UnavailableError("connection refused");
   }
+  if (const auto it = far_->answers_.find(what); it != far_->answers_.end()) {
+    return it->second;
+  }
   absl::StatusOr<T> result = effect();
   if (fault != Fault::kNone) return absl::UnavailableError("connection reset");
   return result;
@@ -25,26 +28,30 @@ absl::StatusOr<T> FakeTransport::Unary(const char* what,
 
 absl::StatusOr<Greeting> FakeTransport::Hello(const HelloCall&,
                                               const CallContext& context) {
-  return Unary<Greeting>("Hello", context, [&] {
-    Greeting greeting;
-    greeting.protocol = 1;
-    greeting.federation = "cards";
-    greeting.institution = "bank-a";
-    greeting.layout_digest = far_->layout_digest_;
-    greeting.layout_bytes = far_->objects_[far_->layout_digest_].size();
-    greeting.max_update_bytes = 64 << 20;
-    greeting.max_chunk_bytes = 1 << 20;
-    greeting.upload_window_bytes = far_->window_;
-    greeting.long_poll = absl::Seconds(60);
-    greeting.certificate_not_after = far_->clock_->Now() + absl::Hours(1);
-    greeting.renew_after = far_->clock_->Now() + absl::Minutes(30);
-    return greeting;
-  });
+  return Unary<Greeting>(
+      "Hello", context, [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(far_->mutex_) {
+        Greeting greeting;
+        greeting.protocol = 1;
+        greeting.federation = "cards";
+        greeting.institution = "bank-a";
+        if (!far_->layout_hidden_) {
+          greeting.layout_digest = far_->layout_digest_;
+          greeting.layout_bytes = far_->objects_[far_->layout_digest_].size();
+        }
+        greeting.max_update_bytes = 64 << 20;
+        greeting.max_chunk_bytes = 1 << 20;
+        greeting.upload_window_bytes = far_->window_;
+        greeting.long_poll = absl::Seconds(60);
+        greeting.certificate_not_after = far_->clock_->Now() + absl::Hours(1);
+        greeting.renew_after = far_->clock_->Now() + absl::Minutes(30);
+        return greeting;
+      });
 }
 
 absl::StatusOr<std::string> FakeTransport::RenewCertificate(
-    const std::string&, const CallContext&) {
-  return absl::UnimplementedError("not needed here");
+    const std::string&, const CallContext& context) {
+  return Unary<std::string>("RenewCertificate", context,
+                            [] { return std::string("not needed here"); });
 }
 
 absl::StatusOr<WorkReply> FakeTransport::WaitForWork(

@@ -195,6 +195,58 @@ TEST_F(VersionCacheTest, KeepsTheLastTwoAndWhatIsMappedStaysReadable) {
   EXPECT_EQ(head[14], 1.0f);
 }
 
+// The file of a version that was dropped becomes another one's; what a caller
+// still holds of it must not.
+TEST_F(VersionCacheTest, ParametersOutliveTheirSession) {
+  ASSERT_OK_AND_ASSIGN(const Parameters held, Open(Publish(1, 1.0f)));
+  Restart();
+  for (uint64_t i = 2; i <= 5; ++i) {
+    ASSERT_OK(Open(Publish(i, static_cast<float>(i))));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto trunk, held.Tensor("trunk"));
+  EXPECT_THAT(trunk, ::testing::Each(1.0f));
+}
+
+TEST_F(VersionCacheTest, OneFileUnderTwoNumbersIsHeldByBoth) {
+  const Version first = Publish(1, 1.0f);
+  Version again = first;
+  again.number = 2;
+  ASSERT_OK_AND_ASSIGN(const Parameters held, Open(first));
+  ASSERT_OK(Open(again));
+  for (uint64_t i = 3; i <= 6; ++i) {
+    ASSERT_OK(Open(Publish(i, static_cast<float>(i))));
+  }
+  ASSERT_OK_AND_ASSIGN(const auto trunk, held.Tensor("trunk"));
+  EXPECT_THAT(trunk, ::testing::Each(1.0f));
+}
+
+TEST_F(VersionCacheTest, ADownloadCutShortGoesOnAfterAnotherVersion) {
+  const Version version = Publish(1, 0.5f);
+  const Version other = Publish(2, 2.0f);
+  h_.options.retry.give_up_after = absl::Nanoseconds(1);
+  Restart();
+  h_.coordinator.cuts() = {1'000'500};
+  h_.coordinator.FailAt(2, Fault::kRequestLost);
+  EXPECT_FALSE(Open(version).ok());
+  ASSERT_OK(Open(other));
+  before_ = h_.coordinator.downloaded();
+  ASSERT_OK(Open(version));
+  EXPECT_EQ(Downloaded(), version.bytes - 1'000'000);
+  EXPECT_THAT(Files(), SizeIs(2));
+}
+
+TEST_F(VersionCacheTest, NoMoreDownloadsCutShortThanVersionsAreKept) {
+  h_.options.retry.give_up_after = absl::Nanoseconds(1);
+  Restart();
+  for (uint64_t i = 1; i <= 5; ++i) {
+    h_.coordinator.cuts() = {1'000'500};
+    h_.coordinator.FailAt(2, Fault::kRequestLost);
+    EXPECT_FALSE(Open(Publish(i, static_cast<float>(i))).ok());
+  }
+  ASSERT_OK(Open(Publish(6, 6.0f)));
+  EXPECT_THAT(Files(), SizeIs(1 + 2 * 2));  // a mark beside each part
+}
+
 TEST_F(VersionCacheTest, AMissingVersionIsNotRetried) {
   EXPECT_THAT(Open({9, Sha256("nothing"), 100}),
               StatusIs(absl::StatusCode::kNotFound));

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "consilium/secure/sha256.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/client_sdk/session/session_harness.h"
 
 namespace consilium::client::internal {
@@ -88,6 +89,38 @@ TEST(WorkTest, AForgedCandidateIsNeverTaken) {
   h.coordinator.OfferEvaluation(offer);
   EXPECT_THAT(session->WaitForWork(absl::Minutes(1), {}),
               StatusIs(absl::StatusCode::kUnauthenticated));
+}
+
+// Version 0 was imported, and averaged upon, after this session had greeted.
+TEST(WorkTest, ACandidateOfALayoutThatCameLaterIsTaken) {
+  Harness h;
+  h.coordinator.HideLayout(true);
+  ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+  h.coordinator.HideLayout(false);
+  EvaluateOffer offer;
+  offer.task.round = 1;
+  offer.task.candidate = {2, Sha256("candidate"), 100};
+  offer.signature =
+      h.coordinator.Sign({.federation = "cards",
+                          .version = {2, Sha256("candidate"), 100},
+                          .layout_digest = h.coordinator.layout_digest()});
+  h.coordinator.OfferEvaluation(offer);
+  ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(1), {}));
+  EXPECT_EQ(std::get<EvaluateTask>(work).candidate.number, 2u);
+}
+
+// A certificate lasts for weeks after its renewal is due.
+TEST(WorkTest, ARenewalThatFailsDoesNotHoldUpTheRest) {
+  TempDir directory;
+  Harness h{PosixFileSystem()};
+  h.options.identity_dir = directory.path();
+  h.options.state_dir = directory / "state";
+  ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+  h.coordinator.Answer("RenewCertificate",
+                       absl::ResourceExhaustedError("too many renewals"));
+  EXPECT_THAT(session->Renew({}), StatusIs(absl::StatusCode::kResourceExhausted,
+                                           HasSubstr("too many renewals")));
+  EXPECT_THAT(h.sleeper.slept(), testing::SizeIs(2));
 }
 
 TEST(WorkTest, ARoundWithOurContributionIsNoWork) {
