@@ -14,13 +14,16 @@
 #include <utility>
 
 #include "consilium/base/file.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 
 namespace consilium {
 
-absl::Status ErrnoStatus(int error, std::string_view operation,
-                         std::string_view path) {
+namespace {
+
+absl::Status FromErrno(int error, std::string_view operation,
+                       std::string_view path) {
   const std::string text =
       Cat(operation, " ", path, ": ", std::generic_category().message(error));
   switch (error) {
@@ -61,6 +64,13 @@ absl::Status ErrnoStatus(int error, std::string_view operation,
     default:
       return absl::InternalError(text);
   }
+}
+
+}  // namespace
+
+absl::Status ErrnoStatus(int error, std::string_view operation,
+                         std::string_view path) {
+  return LocalError(FromErrno(error, operation, path));
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "consilium/base/local_error.h"
 #include "consilium/base/strings.h"
 
 namespace consilium {
@@ -17,6 +18,19 @@ absl::Status Annotate(const absl::Status& status, std::string_view context) {
         out.SetPayload(type_url, payload);
       });
   return out;
+}
+
+namespace {
+constexpr absl::string_view kLocalUrl = "consilium/local-error";
+}  // namespace
+
+absl::Status LocalError(absl::Status status) {
+  if (!status.ok()) status.SetPayload(kLocalUrl, absl::Cord());
+  return status;
+}
+
+bool IsLocalError(const absl::Status& status) {
+  return status.GetPayload(kLocalUrl).has_value();
 }
 
 namespace internal {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "consilium/base/local_error.h"
 #include "consilium/base/strings.h"
 
 namespace consilium {
@@ -269,11 +270,13 @@ absl::Status Connection::Error(int code) const {
   const std::string_view generic = sqlite3_errstr(code);
   if (text.empty() || text == "not an error") text = generic;
   const bool full = IsFull(db_, code);
-  return absl::Status(
+  absl::Status status(
       full ? absl::StatusCode::kResourceExhausted : CodeOf(code),
       AbslView(Cat(
           path_, ": ", text, " (SQLite code ", code, ")",
           full ? "; free space on that volume and try again" : Advice(code))));
+  // A row that is there already is an answer.
+  return (code & 0xff) == SQLITE_CONSTRAINT ? status : LocalError(status);
 }
 
 absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "tests/support/fault_file_system_internal.h"
@@ -351,7 +352,7 @@ void FaultFileSystem::CrashAt(int64_t k) {
 void FaultFileSystem::FailAt(int64_t k, absl::Status status) {
   CONSILIUM_CHECK(k >= 1 && !status.ok());
   MutexLock lock(&mutex_);
-  fail_at_[ops_ + k] = std::move(status);
+  fail_at_[ops_ + k] = LocalError(std::move(status));
 }
 
 void FaultFileSystem::FailWithNoSpaceAfter(int64_t bytes) {

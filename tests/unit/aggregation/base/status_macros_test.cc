@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <memory>
 
+#include "consilium/base/file.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/strings.h"
 #include "tests/support/status_matchers.h"
 
@@ -35,6 +38,18 @@ TEST(StatusMacrosTest, TheFirstErrorLeavesTheFunction) {
   EXPECT_THAT(Sum(1, -2), StatusIs(absl::StatusCode::kOutOfRange));
   EXPECT_THAT(Check(1, 2), IsOk());
   EXPECT_THAT(Check(-1, 2), Not(IsOk()));
+}
+
+TEST(LocalErrorTest, IsKnownThroughAnnotations) {
+  const absl::Status plain = absl::NotFoundError("no such version");
+  EXPECT_FALSE(IsLocalError(plain));
+  const absl::Status local = LocalError(plain);
+  EXPECT_TRUE(IsLocalError(local));
+  EXPECT_TRUE(IsLocalError(Annotate(local, "round 7")));
+  EXPECT_EQ(local.code(), plain.code());
+  EXPECT_EQ(local.message(), plain.message());
+  EXPECT_FALSE(IsLocalError(LocalError(absl::OkStatus())));
+  EXPECT_TRUE(IsLocalError(ErrnoStatus(EACCES, "open", "/spool")));
 }
 
 TEST(StatusMacrosTest, AnnotateKeepsCodeAndPayloads) {
