@@ -147,7 +147,7 @@ TEST(ScheduleTest, MistakesAreNamed) {
   bad("cron", "@daily", "/etc/passwd", "not known");
   bad("cron", "@daily", "../../etc/passwd", "not known");
   bad("cron", "@daily", "file:/etc/passwd", "not known");
-  bad("cron", "@daily", "libc:localtime", "not known");
+  bad("cron", "@daily", "libc:UTC", "not known");
 }
 
 }  // namespace
