@@ -33,9 +33,10 @@ void ToProto(const SignedReceipt& receipt, v1::Receipt* out) {
 class BeginCall final
     : public InstitutionCall<v1::BeginUploadRequest, v1::BeginUploadResponse> {
  public:
-  BeginCall(const RpcDeps& deps, const grpc::ByteBuffer& request,
-            grpc::ByteBuffer* response, uint64_t window_bytes)
-      : InstitutionCall(deps, "BeginUpload", request, response),
+  BeginCall(const RpcDeps& deps, InstitutionQueues* queues,
+            const grpc::ByteBuffer& request, grpc::ByteBuffer* response,
+            uint64_t window_bytes)
+      : InstitutionCall(deps, queues, "BeginUpload", request, response),
         window_bytes_(window_bytes),
         waiter_(std::make_shared<Waiter>(this)) {}
 
@@ -111,6 +112,7 @@ FederationServiceImpl::FederationServiceImpl(RpcDeps deps,
                                              FederationLimits limits)
     : deps_(deps),
       limits_(limits),
+      queues_(deps.executor),
       renewals_(RenewalLimit(limits.renewals_per_hour)) {}
 
 grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
@@ -119,7 +121,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Hello(
   auto peer = deps_.authenticator->PeerOf(*context->auth_context(),
                                           deps_.engine->WallNow());
   return RunInstitutionCall<v1::HelloRequest, v1::HelloResponse>(
-      deps_, *context, "Hello", *in, out,
+      deps_, &queues_, *context, "Hello", *in, out,
       [this, peer](const Caller& caller, const v1::HelloRequest& request,
                    v1::HelloResponse* response) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(peer.status());
@@ -159,7 +161,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::RenewCertificate(
     grpc::ByteBuffer* out) {
   return RunInstitutionCall<v1::RenewCertificateRequest,
                             v1::RenewCertificateResponse>(
-      deps_, *context, "RenewCertificate", *in, out,
+      deps_, &queues_, *context, "RenewCertificate", *in, out,
       [this](const Caller& caller, const v1::RenewCertificateRequest& request,
              v1::RenewCertificateResponse* response) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(
@@ -186,7 +188,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::ReportProgress(
     grpc::ByteBuffer* out) {
   return RunInstitutionCall<v1::ReportProgressRequest,
                             v1::ReportProgressResponse>(
-      deps_, *context, "ReportProgress", *in, out,
+      deps_, &queues_, *context, "ReportProgress", *in, out,
       [this](const Caller& caller, const v1::ReportProgressRequest& request,
              v1::ReportProgressResponse* response) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(CheckRound(request.round()));
@@ -208,7 +210,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::Decline(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
     grpc::ByteBuffer* out) {
   return RunInstitutionCall<v1::DeclineRequest, v1::DeclineResponse>(
-      deps_, *context, "Decline", *in, out,
+      deps_, &queues_, *context, "Decline", *in, out,
       [this](const Caller& caller, const v1::DeclineRequest& request,
              v1::DeclineResponse* response) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(CheckRound(request.round()));
@@ -227,7 +229,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::BeginUpload(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
     grpc::ByteBuffer* out) {
   auto* const call =
-      new BeginCall(deps_, *in, out, limits_.upload_window_bytes);
+      new BeginCall(deps_, &queues_, *in, out, limits_.upload_window_bytes);
   call->Start(*context);
   return call;
 }
@@ -241,7 +243,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::CommitUpload(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
     grpc::ByteBuffer* out) {
   return RunInstitutionCall<v1::CommitUploadRequest, v1::CommitUploadResponse>(
-      deps_, *context, "CommitUpload", *in, out,
+      deps_, &queues_, *context, "CommitUpload", *in, out,
       [this](const Caller& caller, const v1::CommitUploadRequest& request,
              v1::CommitUploadResponse* response) -> absl::Status {
         if (request.upload_id().size() != kUploadIdBytes) {
@@ -275,7 +277,7 @@ grpc::ServerUnaryReactor* FederationServiceImpl::ReportEvaluation(
     grpc::ByteBuffer* out) {
   return RunInstitutionCall<v1::ReportEvaluationRequest,
                             v1::ReportEvaluationResponse>(
-      deps_, *context, "ReportEvaluation", *in, out,
+      deps_, &queues_, *context, "ReportEvaluation", *in, out,
       [this](const Caller& caller, const v1::ReportEvaluationRequest& request,
              v1::ReportEvaluationResponse* response) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(CheckRound(request.round()));

@@ -9,6 +9,7 @@
 #include "consilium/v1/enrollment.grpc.pb.h"
 #include "consilium/v1/federation.grpc.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/institution_queues.h"
 #include "coordinator/rpc/rate_limit.h"
 
 namespace consilium {
@@ -67,6 +68,7 @@ class FederationServiceImpl final : public FederationServiceBase {
  private:
   const RpcDeps deps_;
   const FederationLimits limits_;
+  InstitutionQueues queues_;
   RateLimit renewals_;
 };
 

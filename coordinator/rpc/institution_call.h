@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/institution_queues.h"
 #include "coordinator/rpc/unary.h"
 #include "google/protobuf/message_lite.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
@@ -47,9 +48,11 @@ class CallSlot {
 template <typename Request, typename Response>
 class InstitutionCall : public grpc::ServerUnaryReactor {
  public:
-  InstitutionCall(const RpcDeps& deps, std::string_view method,
-                  const grpc::ByteBuffer& request, grpc::ByteBuffer* response)
+  InstitutionCall(const RpcDeps& deps, InstitutionQueues* queues,
+                  std::string_view method, const grpc::ByteBuffer& request,
+                  grpc::ByteBuffer* response)
       : deps_(deps),
+        queues_(queues),
         method_(method),
         started_(deps.engine->Monotonic()),
         bytes_(request),
@@ -66,7 +69,7 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
       End(status);
       return;
     }
-    deps_.executor->Schedule([this] {
+    queues_->Of(caller_.id()).Schedule([this] {
       const absl::Status parsed =
           ParseRequest(bytes_, deps_.max_control_bytes, &request_);
       bytes_.Clear();
@@ -81,7 +84,7 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
   void OnDone() override { delete this; }
 
  protected:
-  // On the executor. Leads to End.
+  // On a thread of the queue's executor. Leads to End.
   virtual void Run() = 0;
 
   void End(const absl::Status& status) {
@@ -101,6 +104,7 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
 
  private:
   const RpcDeps deps_;
+  InstitutionQueues* const queues_;
   const std::string_view method_;
   const absl::Duration started_;
   grpc::ByteBuffer bytes_;
@@ -115,15 +119,17 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
 // Response*).
 template <typename Request, typename Response, typename Handler>
 grpc::ServerUnaryReactor* RunInstitutionCall(
-    const RpcDeps& deps, const grpc::CallbackServerContext& context,
-    std::string_view method, const grpc::ByteBuffer& request,
-    grpc::ByteBuffer* response, Handler handler) {
+    const RpcDeps& deps, InstitutionQueues* queues,
+    const grpc::CallbackServerContext& context, std::string_view method,
+    const grpc::ByteBuffer& request, grpc::ByteBuffer* response,
+    Handler handler) {
   class Call final : public InstitutionCall<Request, Response> {
    public:
-    Call(const RpcDeps& deps, std::string_view method,
-         const grpc::ByteBuffer& request, grpc::ByteBuffer* response,
-         Handler handler)
-        : InstitutionCall<Request, Response>(deps, method, request, response),
+    Call(const RpcDeps& deps, InstitutionQueues* queues,
+         std::string_view method, const grpc::ByteBuffer& request,
+         grpc::ByteBuffer* response, Handler handler)
+        : InstitutionCall<Request, Response>(deps, queues, method, request,
+                                             response),
           handler_(std::move(handler)) {}
 
    private:
@@ -133,7 +139,7 @@ grpc::ServerUnaryReactor* RunInstitutionCall(
     Handler handler_;
   };
   auto* const call =
-      new Call(deps, method, request, response, std::move(handler));
+      new Call(deps, queues, method, request, response, std::move(handler));
   call->Start(context);
   return call;
 }
