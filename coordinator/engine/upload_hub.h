@@ -123,8 +123,8 @@ class UploadHub {
   // been read so far is kept for the next BeginUpload.
   void AbandonBegin(const BeginWaiter* waiter);
 
-  // A stream that has not yet said what it carries; it says so by Attach, or
-  // ends with Unexpect.
+  // A stream that has not yet said what it carries, or whose peer does not take
+  // its end: broken after the idle timeout, unless Attach or Unexpect comes.
   void Expect(const std::shared_ptr<UploadSink>& sink);
   void Unexpect(const UploadSink* sink);
   // For the first message of a stream. Errors: NOT_FOUND when no BeginUpload
