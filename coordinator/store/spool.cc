@@ -1,7 +1,6 @@
 #include "coordinator/store/spool.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "consilium/base/status_macros.h"
@@ -267,15 +266,6 @@ absl::StatusOr<std::unique_ptr<SpoolResumer>> SpoolDir::OpenToResume(
   state->syncer = syncer_;
   state->spares = spares_;
   return std::unique_ptr<SpoolResumer>(new SpoolResumer(std::move(state)));
-}
-
-absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
-    const std::string& path, RecordCheck check, DurableFn on_durable) {
-  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<SpoolResumer> resumer,
-                             OpenToResume(path));
-  CONSILIUM_RETURN_IF_ERROR(
-      resumer->Read(check, std::numeric_limits<int64_t>::max()).status());
-  return resumer->Finish(std::move(on_durable));
 }
 
 absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolDir::OpenReader(

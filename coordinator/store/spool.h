@@ -239,10 +239,6 @@ class SpoolDir {
   // Errors: NOT_FOUND; DATA_LOSS header does not check.
   absl::StatusOr<std::unique_ptr<SpoolResumer>> OpenToResume(
       const std::string& path);
-  // All of it at once.
-  absl::StatusOr<std::unique_ptr<SpoolWriter>> Resume(const std::string& path,
-                                                      RecordCheck check,
-                                                      DurableFn on_durable);
 
   absl::StatusOr<std::unique_ptr<SpoolReader>> OpenReader(
       const std::string& path) const;
