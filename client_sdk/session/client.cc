@@ -43,6 +43,8 @@ std::string_view RefusalCodeName(RefusalCode code) {
       return "UNSEALED";
     case RefusalCode::kAuthentication:
       return "AUTHENTICATION";
+    case RefusalCode::kTooMany:
+      return "TOO_MANY";
   }
   return "UNKNOWN";
 }

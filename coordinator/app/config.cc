@@ -23,11 +23,19 @@ constexpr size_t kTextWidth = 76;
 
 // What CoordinatorServer::Reload() applies.
 constexpr std::string_view kLiveKeys[] = {
-    "storage.max_update_bytes",   "storage.max_spool_bytes",
-    "storage.min_free_bytes",     "rounds.failure_pause",
-    "limits.max_uploads",         "limits.long_poll_timeout",
-    "limits.upload_idle_timeout", "limits.progress_period",
-    "limits.connected_for",       "log.level",
+    "storage.max_update_bytes",
+    "storage.max_spool_bytes",
+    "storage.min_free_bytes",
+    "rounds.failure_pause",
+    "limits.max_uploads",
+    "limits.max_resumes",
+    "limits.max_superseded_uploads",
+    "limits.long_poll_timeout",
+    "limits.upload_idle_timeout",
+    "limits.upload_slot_timeout",
+    "limits.progress_period",
+    "limits.connected_for",
+    "log.level",
     "enrollment.token_lifetime",
 };
 

@@ -71,7 +71,10 @@ struct CoordinatorConfig {
     int64_t max_waiting_calls = 4096;
     int64_t max_streams_per_institution = 4;
     int64_t max_streams_per_connection = 32;
+    int64_t max_calls_per_institution = 16;
     int64_t max_uploads = 256;
+    int64_t max_resumes = 2;
+    int64_t max_superseded_uploads = 16;
     int64_t upload_window_bytes = int64_t{8} << 20;
     int64_t stream_lookahead_bytes = int64_t{512} << 10;
     int64_t max_metadata_bytes = 1'032'224;
@@ -79,7 +82,7 @@ struct CoordinatorConfig {
     int64_t max_tokens = 1'000'000'000;
     int64_t max_layout_slots = int64_t{1} << 20;
     int64_t max_layout_bytes = int64_t{64} << 20;
-    int64_t max_control_bytes = int64_t{4} << 20;
+    int64_t max_control_bytes = int64_t{256} << 10;
     int64_t max_admin_jobs = 2;
     int64_t enrollments_per_minute = 600;
     int64_t enrollments_per_minute_and_address = 30;
@@ -88,8 +91,10 @@ struct CoordinatorConfig {
     int64_t max_enrollment_bytes = int64_t{16} << 10;
     absl::Duration enrollment_timeout = absl::Seconds(20);
     absl::Duration handshake_timeout = absl::Seconds(20);
+    int64_t renewals_per_hour = 6;  // of one institution
     absl::Duration long_poll_timeout = absl::Seconds(25);
     absl::Duration upload_idle_timeout = absl::Minutes(2);
+    absl::Duration upload_slot_timeout = absl::Minutes(10);
     absl::Duration progress_period = absl::Seconds(2);
     absl::Duration connected_for = absl::Minutes(1);
     bool operator==(const Limits&) const = default;

@@ -296,9 +296,21 @@ void AddLimits(Keys& k) {
                     AT(limits.max_streams_per_connection), 4, 1000,
                     "Calls that one connection may have under way; further "
                     "ones wait on the caller's side."));
+  k.push_back(Count(s, "max_calls_per_institution",
+                    AT(limits.max_calls_per_institution), 4, 1000,
+                    "Short calls of one institution at once; further ones are "
+                    "refused."));
   k.push_back(Count(
       s, "max_uploads", AT(limits.max_uploads), 1, 1'000'000,
       "Uploads in progress at once; further ones are told to come back."));
+  k.push_back(Count(
+      s, "max_resumes", AT(limits.max_resumes), 1, 256,
+      "Interrupted uploads that are read from the disk again at once, by the "
+      "ingest threads; further ones wait for their turn."));
+  k.push_back(Count(
+      s, "max_superseded_uploads", AT(limits.max_superseded_uploads), 1,
+      1'000'000,
+      "Uploads that one institution may replace by another one in a round."));
   k.push_back(Bytes(
       s, "stream_lookahead_bytes", AT(limits.stream_lookahead_bytes),
       int64_t{64} << 10, kGiB,
@@ -321,7 +333,8 @@ void AddLimits(Keys& k) {
                     kGiB, "Text of a layout."));
   k.push_back(Bytes(s, "max_control_bytes", AT(limits.max_control_bytes),
                     64 * kKiB, 64 * kMiB,
-                    "Any message that is not part of a transfer."));
+                    "A request of an institution that is not part of a "
+                    "transfer."));
   k.push_back(Count(
       s, "max_admin_jobs", AT(limits.max_admin_jobs), 1, 64,
       "Long operations of operators at once (round replay, version import and "
@@ -337,6 +350,9 @@ void AddLimits(Keys& k) {
       Count(s, "enrollments_per_minute_and_address",
             AT(limits.enrollments_per_minute_and_address), 0, 1'000'000,
             "The same from one address (of IPv6, from one /64). 0: no limit."));
+  k.push_back(
+      Count(s, "renewals_per_hour", AT(limits.renewals_per_hour), 0, 1'000'000,
+            "Certificates that one institution may renew. 0: no limit."));
   k.push_back(
       Span(s, "long_poll_timeout", AT(limits.long_poll_timeout), kSecond,
            absl::Minutes(10),
@@ -367,8 +383,13 @@ void AddLimits(Keys& k) {
            "A connection of which the TLS handshake takes longer is closed."));
   k.push_back(Span(
       s, "upload_idle_timeout", AT(limits.upload_idle_timeout), kSecond, kDay,
-      "An upload stream without a chunk for this long is closed; the upload "
-      "can be resumed."));
+      "An upload stream without a chunk (of at most 1 MiB) for this long is "
+      "closed; the upload can be resumed."));
+  k.push_back(Span(
+      s, "upload_slot_timeout", AT(limits.upload_slot_timeout), kSecond, kDay,
+      "An upload without a stream for this long gives its place among "
+      "max_uploads and its reserved disk space back. What has been received "
+      "stays, and the upload can be resumed."));
   k.push_back(Span(s, "progress_period", AT(limits.progress_period),
                    absl::Milliseconds(100), absl::Hours(1),
                    "How often institutions report their progress."));

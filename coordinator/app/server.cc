@@ -1,5 +1,6 @@
 #include "coordinator/app/server.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "coordinator/rpc/admin_service.h"
 #include "coordinator/rpc/connection_gate.h"
 #include "coordinator/rpc/federation_service.h"
+#include "coordinator/rpc/upload_chunk.h"
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/server_builder.h"
 
@@ -32,6 +34,7 @@ namespace consilium {
 namespace {
 
 constexpr int kRpcThreads = 4;
+constexpr int kMessageMargin = 64 << 10;
 
 EngineOptions OptionsOf(const CoordinatorConfig& c) {
   EngineOptions o;
@@ -42,6 +45,9 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   o.max_spool_bytes = c.storage.max_spool_bytes;
   o.max_uploads = c.limits.max_uploads;
   o.upload_idle_timeout = c.limits.upload_idle_timeout;
+  o.upload_slot_timeout = c.limits.upload_slot_timeout;
+  o.max_resumes = c.limits.max_resumes;
+  o.max_superseded_uploads = c.limits.max_superseded_uploads;
   o.max_tokens = static_cast<double>(c.limits.max_tokens);
   o.metadata.max_metadata_bytes = c.limits.max_metadata_bytes;
   o.metadata.max_metrics = c.limits.max_metrics;
@@ -148,6 +154,7 @@ class Server final : public CoordinatorServer {
     deps.clock = &clock_;
     deps.wall = wall_;
     deps.random = SystemRandom();
+    deps.ingest = ingest_.get();
     deps.listener = metrics_.get();
     deps.signing_key = &*signing_key_;
     deps.storage_key = &*storage_key_;
@@ -310,11 +317,14 @@ class Server final : public CoordinatorServer {
     deps.ingest = ingest_.get();
     deps.max_streams_per_institution =
         config_.limits.max_streams_per_institution;
+    deps.max_calls_per_institution = config_.limits.max_calls_per_institution;
+    deps.max_control_bytes = config_.limits.max_control_bytes;
     deps.max_calls = config_.limits.max_waiting_calls;
     FederationLimits limits;
     limits.upload_window_bytes =
         static_cast<uint64_t>(config_.limits.upload_window_bytes);
     limits.max_metrics = static_cast<int>(config_.limits.max_metrics);
+    limits.renewals_per_hour = config_.limits.renewals_per_hour;
     federation_service_ = std::make_unique<FederationServiceImpl>(deps, limits);
     RateLimit::Options enrollments;
     enrollments.what = "enrolments";
@@ -348,8 +358,11 @@ class Server final : public CoordinatorServer {
     options.min_ping_interval = config_.keepalive.minimum_client_interval;
     options.stream_lookahead_bytes =
         static_cast<int>(config_.limits.stream_lookahead_bytes);
+    // A little more, so that what is just too large is refused by name.
     options.max_message_bytes =
-        static_cast<int>(config_.limits.max_control_bytes);
+        kMessageMargin +
+        std::max(static_cast<int>(kMaxUploadMessageBytes),
+                 static_cast<int>(config_.limits.max_control_bytes));
     options.max_streams_per_connection =
         static_cast<int>(config_.limits.max_streams_per_connection);
     options.handshake_timeout = config_.limits.handshake_timeout;

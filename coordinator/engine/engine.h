@@ -52,6 +52,9 @@ struct EngineOptions {
   Live<int64_t> max_spool_bytes = 0;  // of all spools together; 0: the disk
   Live<int64_t> max_uploads = 256;
   Live<absl::Duration> upload_idle_timeout = absl::Minutes(2);
+  Live<absl::Duration> upload_slot_timeout = absl::Minutes(10);
+  Live<int64_t> max_resumes = 2;
+  Live<int64_t> max_superseded_uploads = 16;
   double max_tokens = 1e9;
   MetadataLimits metadata;
   LayoutLimits layout;
@@ -81,6 +84,8 @@ struct EngineDeps {
   // time of day of a cron schedule. Null: `clock`.
   Clock* wall = nullptr;
   RandomSource* random = nullptr;
+  // Reads uploads again that are resumed; runs nothing once the engine is gone.
+  Executor* ingest = nullptr;
   CoordinatorListener* listener = nullptr;
   const SigningKey* signing_key = nullptr;
   const StorageKey* storage_key = nullptr;
@@ -441,6 +446,7 @@ class Engine final : public UploadHost {
   void UpdateGauges();
   // When everybody was last seen, for those who read a stopped store.
   void StoreSeen();
+  UploadHub::Options HubOptions() const;
   void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Log(std::string_view level, int64_t round, std::string_view institution,
            std::string_view text);

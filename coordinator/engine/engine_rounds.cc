@@ -30,9 +30,8 @@ Engine::Engine(EngineOptions options, EngineDeps deps)
       deps_(std::move(deps)),
       started_at_(deps_.clock->Now()),
       peers_(options_.federation),
-      hub_(deps_.store, this, deps_.listener, deps_.clock,
-           UploadHub::Options{options_.max_uploads, options_.max_spool_bytes,
-                              options_.upload_idle_timeout}),
+      hub_(deps_.store, this, deps_.listener, deps_.clock, deps_.ingest,
+           HubOptions()),
       fold_pool_(std::make_unique<ThreadPool>(1)) {}
 
 Engine::~Engine() { Stop(); }

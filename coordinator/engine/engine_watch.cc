@@ -15,18 +15,29 @@
 
 namespace consilium {
 
+UploadHub::Options Engine::HubOptions() const {
+  return {.max_uploads = options_.max_uploads,
+          .max_spool_bytes = options_.max_spool_bytes,
+          .idle_timeout = options_.upload_idle_timeout,
+          .slot_timeout = options_.upload_slot_timeout,
+          .max_resumes = options_.max_resumes,
+          .max_superseded = options_.max_superseded_uploads};
+}
+
 void Engine::SetLimits(const EngineOptions& fresh) {
   options_.max_update_bytes = fresh.max_update_bytes;
   options_.max_spool_bytes = fresh.max_spool_bytes;
   options_.max_uploads = fresh.max_uploads;
   options_.upload_idle_timeout = fresh.upload_idle_timeout;
+  options_.upload_slot_timeout = fresh.upload_slot_timeout;
+  options_.max_resumes = fresh.max_resumes;
+  options_.max_superseded_uploads = fresh.max_superseded_uploads;
   options_.long_poll = fresh.long_poll;
   options_.progress_period = fresh.progress_period;
   options_.connected_for = fresh.connected_for;
   options_.token_lifetime = fresh.token_lifetime;
   options_.failure_pause = fresh.failure_pause;
-  hub_.SetOptions({options_.max_uploads, options_.max_spool_bytes,
-                   options_.upload_idle_timeout});
+  hub_.SetOptions(HubOptions());
 }
 
 absl::Duration Engine::Overdue() {

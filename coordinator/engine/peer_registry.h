@@ -37,6 +37,7 @@ struct PeerState {
   std::atomic<bool> suspended{false};
   std::atomic<int64_t> streams{0};         // uploads and downloads under way
   std::atomic<int64_t> waits{0};           // long polls under way
+  std::atomic<int64_t> calls{0};           // other unary calls under way
   std::atomic<int64_t> last_seen_ns{0};    // monotonic; 0: not in this process
   std::atomic<int64_t> stored_seen_ns{0};  // what of it the store knows
 

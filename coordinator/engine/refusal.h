@@ -26,6 +26,7 @@ enum class RefusalCode {
   kBusy = 13,
   kUnsealed = 14,
   kAuthentication = 15,
+  kTooMany = 16,
 };
 
 struct Refused {

@@ -1,7 +1,6 @@
 #include "coordinator/engine/upload_hub.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <utility>
 
@@ -13,65 +12,12 @@
 namespace consilium {
 namespace {
 
-UploadAccepted Accepted(const UploadSession& session) {
-  const auto& id = session.manifest().upload_id;
-  return UploadAccepted{std::string(AsChars(id)), session.durable_chunks()};
-}
-
 bool Counts(const ContributionRow& row) {
   return row.state == ContributionState::kCommitted ||
          row.state == ContributionState::kFolded;
 }
 
 }  // namespace
-
-std::string SignedReceipt::Encode() const {
-  ByteWriter out;
-  out.U16(1);
-  out.LengthPrefixed(statement.federation);
-  out.U64(statement.round);
-  out.U32(statement.attempt);
-  out.LengthPrefixed(statement.institution);
-  out.LengthPrefixed(statement.upload_id);
-  out.Bytes(statement.payload_digest.bytes);
-  out.U64(statement.payload_bytes);
-  out.I64(absl::ToUnixMicros(statement.committed_at));
-  out.Bytes(signature.bytes);
-  return out.ToString();
-}
-
-absl::StatusOr<SignedReceipt> SignedReceipt::Decode(std::string_view bytes) {
-  ByteReader in(AsBytes(bytes), "stored receipt");
-  SignedReceipt r;
-  CONSILIUM_ASSIGN_OR_RETURN(const uint16_t version, in.U16());
-  if (version != 1) {
-    return absl::DataLossError(
-        Cat("stored receipt has version ", version, ", expected 1"));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string_view federation,
-                             in.LengthPrefixedText(256));
-  r.statement.federation = std::string(federation);
-  CONSILIUM_ASSIGN_OR_RETURN(r.statement.round, in.U64());
-  CONSILIUM_ASSIGN_OR_RETURN(r.statement.attempt, in.U32());
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string_view institution,
-                             in.LengthPrefixedText(256));
-  r.statement.institution = std::string(institution);
-  CONSILIUM_ASSIGN_OR_RETURN(const std::string_view upload_id,
-                             in.LengthPrefixedText(256));
-  r.statement.upload_id = std::string(upload_id);
-  CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> digest,
-                             in.Bytes(Sha256Digest::kSize));
-  CONSILIUM_ASSIGN_OR_RETURN(r.statement.payload_digest,
-                             Sha256Digest::FromBytes(digest));
-  CONSILIUM_ASSIGN_OR_RETURN(r.statement.payload_bytes, in.U64());
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t at, in.I64());
-  r.statement.committed_at = absl::FromUnixMicros(at);
-  CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> signature,
-                             in.Bytes(Signature::kBytes));
-  CONSILIUM_ASSIGN_OR_RETURN(r.signature, Signature::FromBytes(signature));
-  CONSILIUM_RETURN_IF_ERROR(in.ExpectEnd());
-  return r;
-}
 
 UploadHub::AdmissionLock UploadHub::LockFor(const std::string& institution) {
   MutexLock lock(&mu_);
@@ -101,223 +47,43 @@ void UploadHub::Forget(std::string_view id_hex) {
   listener_->OnUploadsInProgress(left);
 }
 
-absl::StatusOr<BeginOutcome> UploadHub::BeginUpload(
-    const Caller& caller, const UploadManifest& manifest) {
-  const AdmissionLock admission = LockFor(caller.name());
-  MutexLock lock(admission.get());
-
-  // After commit the original receipt comes back, whatever the round does now.
-  std::optional<ContributionRow> own;
-  CONSILIUM_RETURN_IF_ERROR(
-      store_->history().Read([&](ReadTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(own, FindContribution(tx, manifest.IdHex()));
-        if (!own.has_value()) {
-          CONSILIUM_ASSIGN_OR_RETURN(
-              own, FindLiveContribution(tx, manifest.round, manifest.attempt,
-                                        caller.id()));
-        }
-        return absl::OkStatus();
-      }));
-  if (own.has_value() && own->institution_id != caller.id()) {
-    return absl::PermissionDeniedError(
-        Cat("upload ", manifest.IdHex(), " belongs to another institution"));
-  }
-  if (own.has_value() && Counts(*own)) {
-    CONSILIUM_ASSIGN_OR_RETURN(SignedReceipt receipt,
-                               SignedReceipt::Decode(own->receipt));
-    return BeginOutcome(std::move(receipt));
-  }
-
-  auto admitted = host_->AdmitUpload(caller, manifest.round, manifest.attempt);
-  if (auto* refused = std::get_if<Refused>(&admitted)) {
-    return BeginOutcome(std::move(*refused));
-  }
-  auto context =
-      std::get<std::shared_ptr<const RoundContext>>(std::move(admitted));
-  if (auto refused = CheckManifest(manifest, *context); refused.has_value()) {
-    return BeginOutcome(*std::move(refused));
-  }
-  return BeginLocked(caller, manifest, std::move(context));
+void UploadHub::Expect(const std::shared_ptr<UploadSink>& sink) {
+  const absl::Duration now = clock_->Monotonic();
+  MutexLock lock(&mu_);
+  expected_[sink.get()] = {sink, now};
 }
 
-absl::StatusOr<BeginOutcome> UploadHub::BeginLocked(
-    const Caller& caller, const UploadManifest& manifest,
-    std::shared_ptr<const RoundContext> context) {
-  const std::string id = manifest.IdHex();
-  std::optional<ContributionRow> same;
-  std::optional<ContributionRow> live;
-  uint64_t keep = std::numeric_limits<uint64_t>::max();
-  CONSILIUM_RETURN_IF_ERROR(
-      store_->history().Read([&](ReadTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(same, FindContribution(tx, id));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            live, FindLiveContribution(tx, manifest.round, manifest.attempt,
-                                       caller.id()));
-        return absl::OkStatus();
-      }));
-  if (same.has_value()) {
-    if (same->manifest != manifest.Encode()) {
-      return BeginOutcome(
-          Refused{RefusalCode::kBadManifest,
-                  Cat("upload ", id,
-                      " was begun with another manifest; a changed "
-                      "payload takes a new upload id and key")});
-    }
-    if (same->state == ContributionState::kQuarantined) {
-      return BeginOutcome(Refused{RefusalCode::kQuarantined, same->reason});
-    }
-    if (same->state != ContributionState::kUploading) {
-      return BeginOutcome(
-          Refused{RefusalCode::kSuperseded,
-                  Cat("upload ", id, " is ", ToString(same->state),
-                      "; begin again with a new upload id")});
-    }
-    if (auto session = FindSession(id); session != nullptr) {
-      if (session->health().ok()) {
-        host_->UploadResumed(caller, manifest.round);
-        return BeginOutcome(Accepted(*session));
-      }
-      // A sync failed: only what was acknowledged is known to be on the disk.
-      keep = session->durable_chunks();
-      session->Retire();
-      Forget(id);
-    }
-  }
-
-  const bool resume = same.has_value();
-  if (!resume) {
-    if (auto refused = CheckSpoolSpace(manifest); refused.has_value()) {
-      return BeginOutcome(*std::move(refused));
-    }
-  }
-  auto space = store_->space().Reserve(
-      SpoolBytesFor(manifest), Cat("upload ", id, " of ", caller.name()));
-  if (absl::IsResourceExhausted(space.status())) {
-    return BeginOutcome(Refused{RefusalCode::kNoSpace,
-                                std::string(space.status().message()),
-                                absl::Seconds(60)});
-  }
-  CONSILIUM_RETURN_IF_ERROR(space.status());
-  {
-    MutexLock lock(&mu_);
-    if (static_cast<int64_t>(sessions_.size()) >= options_.max_uploads) {
-      return BeginOutcome(Refused{RefusalCode::kBusy,
-                                  Cat(sessions_.size(),
-                                      " uploads are under way, the limit is "
-                                      "limits.max_uploads ",
-                                      options_.max_uploads.get()),
-                                  absl::Seconds(5)});
-    }
-  }
-
-  std::shared_ptr<UploadSession> session;
-  if (resume) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        session, ResumeSession(caller, manifest, context, *std::move(space),
-                               same->spool_path, keep));
-    host_->UploadResumed(caller, manifest.round);
-  } else {
-    // Of an earlier begin whose row could not be stored.
-    CONSILIUM_RETURN_IF_ERROR(store_->spools().Remove(SpoolDir::PathOf(
-        {manifest.round, manifest.attempt, caller.name(), id})));
-    auto created = UploadSession::Create(context, caller.peer, manifest,
-                                         *std::move(space), store_->spools());
-    if (absl::IsResourceExhausted(created.status())) {
-      return BeginOutcome(Refused{RefusalCode::kNoSpace,
-                                  std::string(created.status().message()),
-                                  absl::Seconds(60)});
-    }
-    if (absl::IsDataLoss(created.status()) ||
-        absl::IsInvalidArgument(created.status())) {
-      return BeginOutcome(
-          Refused{RefusalCode::kAuthentication,
-                  Cat("the content key does not unwrap: ",
-                      StdView(created.status().message()),
-                      "; seal to the key of this round's announcement")});
-    }
-    CONSILIUM_RETURN_IF_ERROR(created.status());
-    session = *std::move(created);
-
-    ContributionRow row;
-    row.id = id;
-    row.round = manifest.round;
-    row.attempt = manifest.attempt;
-    row.institution_id = caller.id();
-    row.state = ContributionState::kUploading;
-    row.manifest = manifest.Encode();
-    row.payload_digest = manifest.payload_digest;
-    row.payload_bytes = manifest.payload_bytes;
-    row.spool_path = session->spool_path();
-    row.wrapped_key = manifest.ephemeral_public + manifest.wrapped_content_key;
-    row.sealed = manifest.sealed;
-    row.begun_at = clock_->Now();
-    const std::string superseded = live.has_value() ? live->id : "";
-    auto began = host_->UploadBegan(caller, row, superseded);
-    const absl::Status* const status = std::get_if<absl::Status>(&began);
-    // The spool stays: a commit that fails in its sync may be there after a
-    // crash. If not, the next begin or the next start removes it.
-    if (status != nullptr && !status->ok()) return *status;
-    if (status == nullptr) {
-      session.reset();
-      store_->spools().Remove(row.spool_path).IgnoreError();
-      return BeginOutcome(std::get<Refused>(std::move(began)));
-    }
-    if (live.has_value()) {
-      if (auto old = FindSession(live->id); old != nullptr) {
-        old->Close(Refused{RefusalCode::kSuperseded,
-                           Cat("upload ", live->id, " was replaced by ", id)});
-      }
-      Forget(live->id);
-      store_->spools().Remove(live->spool_path).IgnoreError();
-    }
-  }
-  int64_t uploads = 0;
-  {
-    MutexLock lock(&mu_);
-    sessions_[id] = session;
-    uploads = static_cast<int64_t>(sessions_.size());
-  }
-  listener_->OnUploadsInProgress(uploads);
-  return BeginOutcome(Accepted(*session));
-}
-
-absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::ResumeSession(
-    const Caller& caller, const UploadManifest& manifest,
-    std::shared_ptr<const RoundContext> context, SpaceReservation space,
-    const std::string& spool_path, uint64_t keep) {
-  auto session =
-      UploadSession::Resume(context, caller.peer, manifest, std::move(space),
-                            store_->spools(), spool_path, keep);
-  if (!absl::IsNotFound(session.status()) &&
-      !absl::IsDataLoss(session.status())) {
-    return session;
-  }
-  // The disk lost the spool: the sender has the chunks, and sends them again.
-  CONSILIUM_RETURN_IF_ERROR(store_->spools().Remove(spool_path));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      SpaceReservation again,
-      store_->space().Reserve(
-          SpoolBytesFor(manifest),
-          Cat("upload ", manifest.IdHex(), " of ", caller.name())));
-  return UploadSession::Create(std::move(context), caller.peer, manifest,
-                               std::move(again), store_->spools());
+void UploadHub::Unexpect(const UploadSink* sink) {
+  MutexLock lock(&mu_);
+  expected_.erase(sink);
 }
 
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadHub::Attach(
     const Caller& caller, std::string_view upload_id,
     std::shared_ptr<UploadSink> sink) {
-  const std::string id = HexEncode(AsBytes(upload_id));
-  std::shared_ptr<UploadSession> session = FindSession(id);
-  if (session == nullptr) {
-    return absl::NotFoundError(
-        Cat("upload ", Quoted(id), " is not open; call BeginUpload first"));
+  if (!upload_id.empty() && upload_id.size() != kUploadIdBytes) {
+    return absl::InvalidArgumentError(Cat("upload_id has ", upload_id.size(),
+                                          " bytes, must have ",
+                                          kUploadIdBytes));
   }
+  const std::string id = HexEncode(AsBytes(upload_id));
+  const absl::Status closed = absl::NotFoundError(
+      Cat("upload ", Quoted(id), " is not open; call BeginUpload first"));
+  std::shared_ptr<UploadSession> session = FindSession(id);
+  if (session == nullptr) return closed;
   if (session->institution_id() != caller.id()) {
     return absl::PermissionDeniedError(
         Cat("upload ", id, " belongs to another institution"));
   }
-  session->Attach(std::move(sink));
+  const UploadSink* const key = sink.get();
   session->NoteActivity(clock_->Monotonic());
+  session->Attach(std::move(sink));
+  // Whoever closes it for want of a stream either sees this one, or is seen.
+  if (FindSession(id) != session) {
+    session->Detach(key);
+    return closed;
+  }
+  Unexpect(key);
   return session;
 }
 
@@ -346,12 +112,19 @@ absl::Status UploadHub::Quarantine(const Caller& caller, UploadSession& session,
   return absl::OkStatus();
 }
 
-void UploadHub::Detach(const Caller& caller, UploadSession& session,
-                       const UploadSink* sink, const std::string& reason) {
+void UploadHub::Detach(UploadSession& session, const UploadSink* sink,
+                       const std::string& reason) {
   if (!session.Detach(sink)) return;
+  session.NoteActivity(clock_->Monotonic());
+  ReportLost(session, reason);
+}
+
+void UploadHub::ReportLost(const UploadSession& session,
+                           const std::string& reason) {
   const uint64_t total = static_cast<uint64_t>(session.manifest().chunk_count);
   if (session.durable_chunks() < total) {
-    host_->UploadLost(caller, session.manifest().round, reason);
+    host_->UploadLost(Caller{session.peer(), {}}, session.manifest().round,
+                      reason);
   }
 }
 
@@ -394,8 +167,10 @@ absl::StatusOr<CommitOutcome> UploadHub::CommitUpload(
   if (session == nullptr) {
     return absl::FailedPreconditionError(
         Cat("upload ", id,
-            " is not open since the coordinator restarted; "
-            "call BeginUpload to resume it, then commit"));
+            " is not open: the coordinator restarted, or no stream served it "
+            "for limits.upload_slot_timeout ",
+            FormatDuration(options_.slot_timeout.get()),
+            "; call BeginUpload to resume it, then commit"));
   }
   absl::StatusOr<UploadResult> result = session->Finish();
   if (const absl::Status disk = session->health(); !disk.ok()) {
@@ -431,54 +206,49 @@ absl::StatusOr<CommitOutcome> UploadHub::CommitUpload(
 void UploadHub::CloseUploads(int64_t round,
                              const std::vector<std::string>& institutions,
                              const Refused& refused) {
+  const auto named = [&](int64_t of, std::string_view name) {
+    return of == round && std::find(institutions.begin(), institutions.end(),
+                                    name) != institutions.end();
+  };
   std::vector<std::shared_ptr<UploadSession>> closing;
+  std::vector<Told> told;
   int64_t left = 0;
   {
     MutexLock lock(&mu_);
     for (auto it = sessions_.begin(); it != sessions_.end();) {
       const UploadSession& session = *it->second;
-      bool named = false;
-      for (const std::string& name : institutions) {
-        named = named || name == session.institution();
-      }
-      if (named && session.manifest().round == round) {
+      if (named(session.manifest().round, session.institution())) {
         closing.push_back(std::move(it->second));
         it = sessions_.erase(it);
       } else {
         ++it;
       }
     }
+    told = CloseResumes(
+        [&](const Resume& resume) {
+          return named(resume.round, resume.caller.name());
+        },
+        refused);
     left = static_cast<int64_t>(sessions_.size());
   }
-  if (closing.empty()) return;
-  listener_->OnUploadsInProgress(left);
+  if (!closing.empty()) listener_->OnUploadsInProgress(left);
   for (const auto& session : closing) session->Close(refused);
+  Tell(std::move(told));
 }
 
 void UploadHub::CloseAll(const Refused& refused) {
   std::vector<std::shared_ptr<UploadSession>> closing;
+  std::vector<Told> told;
   {
     MutexLock lock(&mu_);
+    stopped_ = true;
     for (auto& [id, session] : sessions_) closing.push_back(session);
     sessions_.clear();
+    told = CloseResumes([](const Resume&) { return true; }, refused);
   }
   listener_->OnUploadsInProgress(0);
   for (const auto& session : closing) session->Close(refused);
-}
-
-std::optional<Refused> UploadHub::CheckSpoolSpace(
-    const UploadManifest& manifest) {
-  if (options_.max_spool_bytes == 0) return std::nullopt;
-  const int64_t used =
-      SpoolBytes() + store_->space().reserved_bytes() + SpoolBytesFor(manifest);
-  if (used <= options_.max_spool_bytes) return std::nullopt;
-  return Refused{
-      RefusalCode::kNoSpace,
-      Cat("all spools together would take ",
-          FormatBytes(static_cast<uint64_t>(used)),
-          ", the limit is storage.max_spool_bytes ",
-          FormatBytes(static_cast<uint64_t>(options_.max_spool_bytes))),
-      absl::Seconds(60)};
+  Tell(std::move(told));
 }
 
 int64_t UploadHub::SpoolBytes() const {
@@ -505,29 +275,123 @@ int64_t UploadHub::ReceivedBytes() const {
   return bytes;
 }
 
-absl::Duration UploadHub::ExpireIdle(absl::Duration now) {
+absl::Duration UploadHub::ExpireStreams(absl::Duration now) {
+  const absl::Duration timeout = options_.idle_timeout;
+  const std::string limit =
+      Cat("limits.upload_idle_timeout ", FormatDuration(timeout));
   std::vector<std::shared_ptr<UploadSession>> idle;
+  std::vector<std::shared_ptr<UploadSink>> silent;
   absl::Duration next = absl::InfiniteDuration();
   {
     MutexLock lock(&mu_);
     for (const auto& [id, session] : sessions_) {
       if (!session->attached()) continue;
-      const absl::Duration until =
-          session->last_activity() + options_.idle_timeout;
+      const absl::Duration until = session->last_activity() + timeout;
       if (until <= now) {
         idle.push_back(session);
       } else {
         next = std::min(next, until);
       }
     }
+    for (auto it = expected_.begin(); it != expected_.end();) {
+      const absl::Duration until = it->second.since + timeout;
+      if (until > now) {
+        next = std::min(next, until);
+        ++it;
+        continue;
+      }
+      silent.push_back(it->second.sink.lock());
+      it = expected_.erase(it);
+    }
+  }
+  for (const auto& sink : silent) {
+    if (sink == nullptr) continue;
+    sink->OnBroken(absl::DeadlineExceededError(
+        Cat("the stream named no upload for ", limit,
+            "; open it when the first chunk is there")));
   }
   for (const auto& session : idle) {
-    session->Break(absl::DeadlineExceededError(
-        Cat("no chunk came for limits.upload_idle_timeout ",
-            FormatDuration(options_.idle_timeout.get()),
-            "; call BeginUpload to resume")));
+    const std::string reason = Cat("no chunk came for ", limit);
+    // Now, and not once its stream has ended: that may take as long as it
+    // likes.
+    if (!session->Break(absl::DeadlineExceededError(
+            Cat(reason, "; call BeginUpload to resume")))) {
+      continue;
+    }
+    session->NoteActivity(now);
+    ReportLost(*session, reason);
   }
   return next;
+}
+
+bool UploadHub::Abandoned(const UploadSession& session,
+                          absl::Duration now) const {
+  return !session.attached() &&
+         session.last_activity() + options_.slot_timeout <= now;
+}
+
+absl::Duration UploadHub::ExpireIdle(absl::Duration now) {
+  absl::Duration next = ExpireStreams(now);
+  std::vector<std::shared_ptr<UploadSession>> abandoned;
+  std::vector<ResumePtr> forgotten;  // close their spools outside the lock
+  {
+    MutexLock lock(&mu_);
+    for (const auto& [id, session] : sessions_) {
+      if (Abandoned(*session, now)) {
+        abandoned.push_back(session);
+      } else if (!session->attached()) {
+        next = std::min(next, session->last_activity() + options_.slot_timeout);
+      }
+    }
+    for (auto it = resumes_.begin(); it != resumes_.end();) {
+      const Resume& resume = **it;
+      const absl::Duration until = resume.left_at + options_.slot_timeout;
+      if (resume.running || !resume.waiters.empty()) {
+        ++it;
+      } else if (until <= now) {
+        forgotten.push_back(std::move(*it));
+        it = resumes_.erase(it);
+      } else {
+        next = std::min(next, until);
+        ++it;
+      }
+    }
+  }
+  // An admission lock may be held for long.
+  for (const auto& session : abandoned) {
+    ingest_->Schedule([this, session] { Park(session); });
+    next = std::min(next, now + absl::Seconds(1));
+  }
+  return next;
+}
+
+void UploadHub::Park(const std::shared_ptr<UploadSession>& session) {
+  const absl::Duration timeout = options_.slot_timeout;
+  {
+    // Nobody resumes it before its spool is closed.
+    const AdmissionLock admission = LockFor(session->institution());
+    MutexLock lock(admission.get());
+    const std::string id = session->manifest().IdHex();
+    {
+      MutexLock inner(&mu_);
+      const auto it = sessions_.find(id);
+      if (it == sessions_.end() || it->second != session ||
+          !Abandoned(*session, clock_->Monotonic())) {
+        return;
+      }
+      sessions_.erase(it);
+    }
+    session->Retire();
+  }
+  int64_t left = 0;
+  {
+    MutexLock lock(&mu_);
+    left = static_cast<int64_t>(sessions_.size());
+  }
+  listener_->OnUploadsInProgress(left);
+  ReportLost(*session,
+             Cat("no stream served it for limits.upload_slot_timeout ",
+                 FormatDuration(timeout)));
 }
 
 std::map<std::string, UploadHub::Progress> UploadHub::ProgressOf(

@@ -14,15 +14,7 @@ namespace {
 
 constexpr int64_t kSpoolRecordOverhead = 64;
 
-// What opened chunks stand in while they are checked: as many are in use as
-// threads check, however many uploads there are.
 constexpr size_t kKeptBuffers = 4;
-
-BufferPool& PlainBuffers() {
-  static BufferPool* const pool =
-      new BufferPool(kMaxSealedChunkBytes, kKeptBuffers);
-  return *pool;
-}
 
 std::optional<Refused> BadManifest(std::string message) {
   return Refused{RefusalCode::kBadManifest, std::move(message)};
@@ -116,6 +108,12 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
   return std::nullopt;
 }
 
+BufferPool& UploadSession::PlainBuffers() {
+  static BufferPool* const pool =
+      new BufferPool(kMaxSealedChunkBytes, kKeptBuffers);
+  return *pool;
+}
+
 UploadSession::UploadSession(std::shared_ptr<const RoundContext> context,
                              std::shared_ptr<PeerState> peer,
                              UploadManifest manifest, SpaceReservation space)
@@ -181,8 +179,20 @@ void UploadSession::Take(std::unique_ptr<SpoolWriter> spool) {
   MutexLock work(&work_mu_);
   next_index_ = spool->next_index();
   durable_.store(spool->durable_records());
-  space_.Use(received_bytes_.load());
   spool_ = std::move(spool);
+}
+
+absl::Status UploadSession::ReserveRest(SpaceLedger& ledger) {
+  MutexLock lock(&mu_);
+  return ledger.Resize(
+      space_,
+      std::max<int64_t>(SpoolBytesFor(manifest_) - received_bytes_.load(), 0),
+      Cat("upload ", manifest_.IdHex(), " of ", peer_->name));
+}
+
+void UploadSession::ReleaseSpace() {
+  MutexLock lock(&mu_);
+  space_.Release();
 }
 
 absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
@@ -192,8 +202,13 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
   std::shared_ptr<UploadSession> session(
       new UploadSession(std::move(context), std::move(peer),
                         std::move(manifest), std::move(space)));
-  const UploadManifest& m = session->manifest_;
   CONSILIUM_RETURN_IF_ERROR(session->Prepare());
+  CONSILIUM_RETURN_IF_ERROR(session->OpenNew(spools));
+  return session;
+}
+
+absl::Status UploadSession::OpenNew(SpoolDir& spools) {
+  const UploadManifest& m = manifest_;
   SpoolHeader header;
   header.sealed = m.sealed;
   header.total_chunks = static_cast<uint64_t>(m.chunk_count);
@@ -204,45 +219,10 @@ absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Create(
   header.wrapped_key = m.ephemeral_public + m.wrapped_content_key;
   CONSILIUM_ASSIGN_OR_RETURN(
       std::unique_ptr<SpoolWriter> spool,
-      spools.Create(
-          SpoolKey{m.round, m.attempt, session->peer_->name, m.IdHex()},
-          std::move(header), session->MakeDurableFn()));
-  session->Take(std::move(spool));
-  return session;
-}
-
-absl::StatusOr<std::shared_ptr<UploadSession>> UploadSession::Resume(
-    std::shared_ptr<const RoundContext> context,
-    std::shared_ptr<PeerState> peer, UploadManifest manifest,
-    SpaceReservation space, SpoolDir& spools, const std::string& path,
-    uint64_t keep) {
-  std::shared_ptr<UploadSession> session(
-      new UploadSession(std::move(context), std::move(peer),
-                        std::move(manifest), std::move(space)));
-  UploadSession& s = *session;
-  CONSILIUM_RETURN_IF_ERROR(s.Prepare());
-  const BufferPool::Buffer plain = PlainBuffers().Get();
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::unique_ptr<SpoolWriter> spool,
-      spools.Resume(
-          path,
-          [&](uint64_t index, uint32_t,
-              std::span<const std::byte> body) -> absl::Status {
-            if (index >= keep) {
-              return absl::DataLossError("was never acknowledged");
-            }
-            MutexLock work(&s.work_mu_);
-            CONSILIUM_ASSIGN_OR_RETURN(const std::span<const std::byte> frame,
-                                       s.OpenChunk(index, body, plain.bytes()));
-            // A chunk that fails a check stays: its sender was told that it is
-            // quarantined, and Finish says so again.
-            s.Consume(frame).IgnoreError();
-            s.received_bytes_ += static_cast<int64_t>(body.size());
-            return absl::OkStatus();
-          },
-          s.MakeDurableFn()));
-  s.Take(std::move(spool));
-  return session;
+      spools.Create(SpoolKey{m.round, m.attempt, peer_->name, m.IdHex()},
+                    std::move(header), MakeDurableFn()));
+  Take(std::move(spool));
+  return absl::OkStatus();
 }
 
 void UploadSession::Attach(std::shared_ptr<UploadSink> sink) {
@@ -272,13 +252,15 @@ bool UploadSession::attached() const {
   return sink_ != nullptr;
 }
 
-void UploadSession::Break(const absl::Status& status) {
+bool UploadSession::Break(const absl::Status& status) {
   std::shared_ptr<UploadSink> sink;
   {
     MutexLock lock(&mu_);
-    sink = sink_;
+    sink = std::exchange(sink_, nullptr);
   }
-  if (sink != nullptr) sink->OnBroken(status);
+  if (sink == nullptr) return false;
+  sink->OnBroken(status);
+  return true;
 }
 
 absl::Status UploadSession::health() {
@@ -291,7 +273,7 @@ void UploadSession::Retire() {
   Break(absl::AbortedError("the upload goes on; call BeginUpload to resume"));
   MutexLock work(&work_mu_);
   spool_.reset();
-  space_.Release();
+  ReleaseSpace();
 }
 
 void UploadSession::Close(Refused refused) {
@@ -300,6 +282,7 @@ void UploadSession::Close(Refused refused) {
     MutexLock lock(&mu_);
     if (closed_.has_value()) return;
     closed_ = refused;
+    space_.Release();  // nothing of it follows
     sink = sink_;
   }
   if (sink != nullptr) sink->OnRefused(refused);
@@ -380,11 +363,14 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
   }
   CONSILIUM_RETURN_IF_ERROR(spooled);
   received_bytes_ += static_cast<int64_t>(data.size());
-  space_.Use(static_cast<int64_t>(data.size()));
+  {
+    MutexLock lock(&mu_);
+    space_.Use(static_cast<int64_t>(data.size()));
+  }
   next_index_ = index + 1;
   const absl::Status checked = Consume(*frame);
   if (!checked.ok()) {
-    space_.Release();  // nothing of it follows
+    ReleaseSpace();  // nothing of it follows
     return std::optional<Refused>(
         Refused{RefusalCode::kQuarantined, std::string(checked.message())});
   }
@@ -404,7 +390,7 @@ absl::StatusOr<UploadResult> UploadSession::Finish() {
     CONSILIUM_RETURN_IF_ERROR(spool_->Flush());
   }
   // Good or bad, nothing follows.
-  space_.Release();
+  ReleaseSpace();
   CONSILIUM_ASSIGN_OR_RETURN(ContributionStats stats,
                              std::move(*checker_).Finish());
   UploadResult result{std::move(stats), hasher_->Finish()};

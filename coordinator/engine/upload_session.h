@@ -29,6 +29,8 @@
 
 namespace consilium {
 
+class BufferPool;
+
 // The stream side of an upload. Called from syncer and engine threads; must
 // not block and must not call back into the session.
 class UploadSink {
@@ -47,24 +49,19 @@ struct UploadResult {
   Sha256Digest payload_digest;
 };
 
-// Life: Create or Resume -> Attach / Append* / Detach, any number of times ->
-// Finish. Thread-safe: when a stream takes over, the last chunk of the one
-// before may still be under way.
+// Life: Create or UploadResumption -> Attach / Append* / Detach, any number of
+// times -> Finish. Thread-safe: when a stream takes over, the last chunk of the
+// one before may still be under way.
 class UploadSession : public std::enable_shared_from_this<UploadSession> {
  public:
-  // Both need a manifest that CheckManifest() accepted.
+  // Needs a manifest that CheckManifest() accepted.
   static absl::StatusOr<std::shared_ptr<UploadSession>> Create(
       std::shared_ptr<const RoundContext> context,
       std::shared_ptr<PeerState> peer, UploadManifest manifest,
       SpaceReservation space, SpoolDir& spools);
-  // Reads what is on disk again, so that hash and checks continue. Chunks from
-  // `keep` on are cut off: after a failed sync only what was acknowledged is
-  // known to be on the disk.
-  static absl::StatusOr<std::shared_ptr<UploadSession>> Resume(
-      std::shared_ptr<const RoundContext> context,
-      std::shared_ptr<PeerState> peer, UploadManifest manifest,
-      SpaceReservation space, SpoolDir& spools, const std::string& path,
-      uint64_t keep);
+
+  // Promises exactly what has still to come. Errors: as SpaceLedger::Reserve.
+  absl::Status ReserveRest(SpaceLedger& ledger);
 
   // A new stream takes over; an older one is told that it is broken. The new
   // one hears of what becomes durable from now on: durable_chunks(), read after
@@ -84,7 +81,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // OK, or why the spool takes nothing more. The upload goes on in another
   // session, made by Resume after Retire.
   absl::Status health();
-  // Nothing of this session touches the spool after it; its stream is told.
+  // Nothing of this session touches the spool after it; its stream is told, and
+  // the space that was promised to it is given back.
   void Retire();
 
   // From now on Append answers with `refused`; an attached stream is told.
@@ -98,6 +96,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   const UploadManifest& manifest() const { return manifest_; }
   const std::string& institution() const { return peer_->name; }
   int64_t institution_id() const { return peer_->institution_id; }
+  const std::shared_ptr<PeerState>& peer() const { return peer_; }
   const RoundContext& context() const { return *context_; }
   const std::string& spool_path() const { return spool_path_; }
   uint64_t durable_chunks() const { return durable_.load(); }
@@ -111,14 +110,20 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   absl::Duration last_activity() const {
     return absl::Nanoseconds(activity_ns_.load());
   }
-  // Ends the attached stream; the upload stays.
-  void Break(const absl::Status& status);
+  // Detaches the stream and ends it; the upload stays. False: there was none.
+  bool Break(const absl::Status& status);
 
  private:
+  friend class UploadResumption;
   UploadSession(std::shared_ptr<const RoundContext> context,
                 std::shared_ptr<PeerState> peer, UploadManifest manifest,
                 SpaceReservation space);
+  // What opened chunks stand in while they are checked: as many are in use as
+  // threads check, however many uploads there are.
+  static BufferPool& PlainBuffers();
   absl::Status Prepare();
+  absl::Status OpenNew(SpoolDir& spools);
+  void ReleaseSpace();
   DurableFn MakeDurableFn();
   void Take(std::unique_ptr<SpoolWriter> spool);
   // The frame in a chunk, opened into `plain` where it is sealed.
@@ -134,7 +139,6 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::string spool_path_;
 
   Mutex work_mu_;  // held for the length of one chunk, disk included
-  SpaceReservation space_ ABSL_GUARDED_BY(work_mu_);
   std::unique_ptr<CoveredSpace> covered_ ABSL_GUARDED_BY(work_mu_);
   std::unique_ptr<ContributionChecker> checker_ ABSL_GUARDED_BY(work_mu_);
   std::unique_ptr<Hasher> hasher_ ABSL_GUARDED_BY(work_mu_);
@@ -146,6 +150,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::atomic<int64_t> received_bytes_{0};
   std::atomic<int64_t> activity_ns_{0};
   mutable Mutex mu_;
+  SpaceReservation space_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<UploadSink> sink_ ABSL_GUARDED_BY(mu_);
   std::optional<Refused> closed_ ABSL_GUARDED_BY(mu_);
   // Null once retired. Last: until it is closed it calls back, which uses the

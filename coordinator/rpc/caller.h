@@ -24,6 +24,10 @@ struct RpcDeps {
   // Opens, checks and spools chunks, reads blobs: busy with data.
   Executor* ingest = nullptr;
   int64_t max_streams_per_institution = 4;
+  // Unary calls of one institution that are no long polls.
+  int64_t max_calls_per_institution = 16;
+  // A request that is part of no transfer.
+  int64_t max_control_bytes = int64_t{256} << 10;
   // Long polls under way, of all callers; limits.max_waiting_calls.
   int64_t max_calls = 4096;
 };

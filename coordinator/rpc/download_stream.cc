@@ -12,8 +12,8 @@
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/v1/federation.pb.h"
+#include "coordinator/rpc/institution_call.h"
 #include "coordinator/store/tables.h"
-#include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 
@@ -104,14 +104,6 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   void Begin(grpc::CallbackServerContext* context,
              const grpc::ByteBuffer& request) {
-    grpc::ByteBuffer bytes = request;
-    const grpc::Status parsed =
-        grpc::SerializationTraits<v1::DownloadRequest>::Deserialize(&bytes,
-                                                                    &request_);
-    if (!parsed.ok()) {
-      Finish(parsed);
-      return;
-    }
     auto admitted = AdmitMember(deps_, *context);
     if (!admitted.ok()) {
       Finish(ToGrpc(admitted.status()));
@@ -130,6 +122,12 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
                 deps_.max_streams_per_institution))));
         return;
       }
+    }
+    if (const absl::Status parsed =
+            ParseRequest(request, deps_.max_control_bytes, &request_);
+        !parsed.ok()) {
+      Finish(ToGrpc(parsed));
+      return;
     }
     deps_.executor->Schedule([this] { Open(); });
   }

@@ -9,6 +9,7 @@
 #include "consilium/v1/enrollment.grpc.pb.h"
 #include "consilium/v1/federation.grpc.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "coordinator/rpc/institution_queues.h"
 #include "coordinator/rpc/rate_limit.h"
 
 namespace consilium {
@@ -16,71 +17,59 @@ namespace consilium {
 struct FederationLimits {
   uint64_t upload_window_bytes = uint64_t{32} << 20;
   int max_metrics = 256;
+  int64_t renewals_per_hour = 0;  // of one institution; 0: no limit
 };
 
-// Chunks and version files travel as bytes, without a copy into a message; the
-// generated CallbackService offers that for no bidirectional stream.
+// Everything comes as bytes: chunks and version files travel without a copy
+// into a message, and requests are parsed once they may be
+// (institution_call.h).
 template <typename Base>
 using WithStreams = v1::FederationService::WithRawCallbackMethod_Upload<
     v1::FederationService::WithRawCallbackMethod_Download<Base>>;
 template <typename Base>
-using WithUploadCalls = v1::FederationService::WithCallbackMethod_BeginUpload<
-    v1::FederationService::WithCallbackMethod_CommitUpload<Base>>;
+using WithUploadCalls =
+    v1::FederationService::WithRawCallbackMethod_BeginUpload<
+        v1::FederationService::WithRawCallbackMethod_CommitUpload<Base>>;
 template <typename Base>
-using WithWorkCalls = v1::FederationService::WithCallbackMethod_WaitForWork<
-    v1::FederationService::WithCallbackMethod_ReportProgress<
-        v1::FederationService::WithCallbackMethod_Decline<
-            v1::FederationService::WithCallbackMethod_ReportEvaluation<Base>>>>;
+using WithWorkCalls = v1::FederationService::WithRawCallbackMethod_WaitForWork<
+    v1::FederationService::WithRawCallbackMethod_ReportProgress<
+        v1::FederationService::WithRawCallbackMethod_Decline<
+            v1::FederationService::WithRawCallbackMethod_ReportEvaluation<
+                Base>>>>;
 template <typename Base>
-using WithIdentityCalls = v1::FederationService::WithCallbackMethod_Hello<
-    v1::FederationService::WithCallbackMethod_RenewCertificate<Base>>;
+using WithIdentityCalls = v1::FederationService::WithRawCallbackMethod_Hello<
+    v1::FederationService::WithRawCallbackMethod_RenewCertificate<Base>>;
 using FederationServiceBase = WithIdentityCalls<WithWorkCalls<
     WithUploadCalls<WithStreams<v1::FederationService::Service>>>>;
 
 class FederationServiceImpl final : public FederationServiceBase {
  public:
-  FederationServiceImpl(RpcDeps deps, FederationLimits limits)
-      : deps_(deps), limits_(limits) {}
+  FederationServiceImpl(RpcDeps deps, FederationLimits limits);
 
-  grpc::ServerUnaryReactor* Hello(grpc::CallbackServerContext* context,
-                                  const v1::HelloRequest* request,
-                                  v1::HelloResponse* response) override;
-  grpc::ServerUnaryReactor* RenewCertificate(
-      grpc::CallbackServerContext* context,
-      const v1::RenewCertificateRequest* request,
-      v1::RenewCertificateResponse* response) override;
-  grpc::ServerUnaryReactor* WaitForWork(
-      grpc::CallbackServerContext* context,
-      const v1::WaitForWorkRequest* request,
-      v1::WaitForWorkResponse* response) override;
-  grpc::ServerUnaryReactor* ReportProgress(
-      grpc::CallbackServerContext* context,
-      const v1::ReportProgressRequest* request,
-      v1::ReportProgressResponse* response) override;
-  grpc::ServerUnaryReactor* Decline(grpc::CallbackServerContext* context,
-                                    const v1::DeclineRequest* request,
-                                    v1::DeclineResponse* response) override;
-  grpc::ServerUnaryReactor* BeginUpload(
-      grpc::CallbackServerContext* context,
-      const v1::BeginUploadRequest* request,
-      v1::BeginUploadResponse* response) override;
+#define CONSILIUM_FEDERATION_UNARY(Method)                               \
+  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context, \
+                                   const grpc::ByteBuffer* request,      \
+                                   grpc::ByteBuffer* response) override
+  CONSILIUM_FEDERATION_UNARY(Hello);
+  CONSILIUM_FEDERATION_UNARY(RenewCertificate);
+  CONSILIUM_FEDERATION_UNARY(WaitForWork);
+  CONSILIUM_FEDERATION_UNARY(ReportProgress);
+  CONSILIUM_FEDERATION_UNARY(Decline);
+  CONSILIUM_FEDERATION_UNARY(BeginUpload);
+  CONSILIUM_FEDERATION_UNARY(CommitUpload);
+  CONSILIUM_FEDERATION_UNARY(ReportEvaluation);
+#undef CONSILIUM_FEDERATION_UNARY
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Upload(
       grpc::CallbackServerContext* context) override;
-  grpc::ServerUnaryReactor* CommitUpload(
-      grpc::CallbackServerContext* context,
-      const v1::CommitUploadRequest* request,
-      v1::CommitUploadResponse* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Download(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
-  grpc::ServerUnaryReactor* ReportEvaluation(
-      grpc::CallbackServerContext* context,
-      const v1::ReportEvaluationRequest* request,
-      v1::ReportEvaluationResponse* response) override;
 
  private:
   const RpcDeps deps_;
   const FederationLimits limits_;
+  InstitutionQueues queues_;
+  RateLimit renewals_;
 };
 
 // Anybody may call it, so it answers only so often, before it does any work.

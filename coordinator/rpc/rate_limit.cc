@@ -11,8 +11,6 @@
 namespace consilium {
 namespace {
 
-constexpr absl::Duration kMinute = absl::Minutes(1);
-
 absl::Status TooMany(const RateLimit::Options& options, std::string_view from,
                      std::string_view key, int64_t limit, absl::Duration wait) {
   // In whole seconds, never none.
@@ -58,16 +56,16 @@ RateLimit::RateLimit(Options options) : options_(std::move(options)) {
 }
 
 absl::Duration RateLimit::Wait(Bucket& bucket, int64_t per_minute,
-                               absl::Duration now) {
+                               absl::Duration now) const {
   if (per_minute == 0) return absl::ZeroDuration();
   const double full = static_cast<double>(per_minute);
   const double came =
       full * absl::FDivDuration(std::max(now - bucket.at, absl::ZeroDuration()),
-                                kMinute);
+                                options_.period);
   bucket.tokens = std::min(full, bucket.tokens + came);
   bucket.at = std::max(bucket.at, now);
   if (bucket.tokens >= 1.0) return absl::ZeroDuration();
-  return kMinute * ((1.0 - bucket.tokens) / full);
+  return options_.period * ((1.0 - bucket.tokens) / full);
 }
 
 RateLimit::Bucket& RateLimit::BucketOf(std::string_view address,
@@ -75,9 +73,9 @@ RateLimit::Bucket& RateLimit::BucketOf(std::string_view address,
   const auto found = buckets_.find(address);
   if (found != buckets_.end()) return found->second;
   if (buckets_.size() >= options_.max_addresses) {
-    // One that has been quiet for a minute is as good as new.
-    std::erase_if(buckets_, [now](const auto& entry) {
-      return now - entry.second.at >= kMinute;
+    // One that has been quiet for that long is as good as new.
+    std::erase_if(buckets_, [&](const auto& entry) {
+      return now - entry.second.at >= options_.period;
     });
   }
   const std::string key(buckets_.size() >= options_.max_addresses ? ""

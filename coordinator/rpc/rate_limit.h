@@ -1,4 +1,4 @@
-// How often strangers may ask.
+// How often somebody may ask.
 
 #ifndef CONSILIUM_COORDINATOR_RPC_RATE_LIMIT_H_
 #define CONSILIUM_COORDINATOR_RPC_RATE_LIMIT_H_
@@ -21,13 +21,15 @@ namespace consilium {
 // all of those. Other names stay as they are.
 std::string AddressOfPeer(std::string_view peer);
 
-// Token buckets, one for all callers and one for each address: a minute's worth
-// at once, then a steady trickle. An address over its own limit takes nothing
-// from the others. Bounded memory. Thread-safe.
+// Token buckets, one for all callers and one for each address (or other name of
+// who calls): a minute's worth at once, then a steady trickle. An address over
+// its own limit takes nothing from the others. Bounded memory. Thread-safe.
 class RateLimit {
  public:
   struct Options {
     std::string what;  // in refusals: "enrolments"
+    // What the limits below call a minute.
+    absl::Duration period = absl::Minutes(1);
     // Each with the key that sets it; 0: no limit.
     int64_t per_minute = 0;
     std::string per_minute_key;
@@ -51,8 +53,8 @@ class RateLimit {
     absl::Duration at;
   };
   // Zero, or how long until the bucket has one.
-  static absl::Duration Wait(Bucket& bucket, int64_t per_minute,
-                             absl::Duration now);
+  absl::Duration Wait(Bucket& bucket, int64_t per_minute,
+                      absl::Duration now) const;
   Bucket& BucketOf(std::string_view address, absl::Duration now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

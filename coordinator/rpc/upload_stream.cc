@@ -45,12 +45,14 @@ class UploadStream final
 
   void Begin(grpc::CallbackServerContext* context) {
     self_ = shared_from_this();
+    context_ = context;
     auto caller = AdmitInstitution(deps_, *context);
     if (!caller.ok()) {
       End(caller.status());
       return;
     }
     caller_ = *std::move(caller);
+    deps_.engine->uploads().Expect(self_);
     const int64_t streams = ++caller_.peer->streams;
     counted_ = true;
     if (streams > deps_.max_streams_per_institution) {
@@ -113,7 +115,13 @@ class UploadStream final
     WriteNext();
     MaybeFinish();
   }
-  void OnBroken(const absl::Status& status) override { End(status); }
+  void OnBroken(const absl::Status& status) override {
+    End(status);
+    MutexLock lock(&mu_);
+    // A peer that takes no answer would never let it end.
+    const bool stuck = writing_ && !finished_;
+    if (stuck && absl::IsDeadlineExceeded(status)) context_->TryCancel();
+  }
 
  private:
   void End(const absl::Status& status) {
@@ -155,7 +163,15 @@ class UploadStream final
 
   // Ends the call once nothing that must be said is left unsaid.
   void MaybeFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (finished_ || writing_) return;
+    if (finished_) return;
+    if (writing_) {
+      // Its peer has so long to take the answer that is on its way.
+      const bool over = failed_.has_value() || refusal_.has_value();
+      if (over && !std::exchange(ending_, true)) {
+        deps_.engine->uploads().Expect(shared_from_this());
+      }
+      return;
+    }
     if (failed_.has_value()) {
       finished_ = true;
       Finish(ToGrpc(*failed_));
@@ -210,8 +226,7 @@ class UploadStream final
       session = session_;
     }
     if (session == nullptr) {
-      auto attached =
-          hub.Attach(caller_, std::string(chunk.upload_id), shared_from_this());
+      auto attached = hub.Attach(caller_, chunk.upload_id, shared_from_this());
       if (!attached.ok()) {
         End(attached.status());
         return;
@@ -252,8 +267,9 @@ class UploadStream final
       session = std::exchange(session_, nullptr);
       if (failed_.has_value()) reason = std::string(failed_->message());
     }
+    deps_.engine->uploads().Unexpect(this);
     if (session != nullptr) {
-      deps_.engine->uploads().Detach(caller_, *session, this, reason);
+      deps_.engine->uploads().Detach(*session, this, reason);
     }
     if (counted_) --caller_.peer->streams;
   }
@@ -262,6 +278,7 @@ class UploadStream final
   Strand strand_;
   Caller caller_;
   bool counted_ = false;
+  grpc::CallbackServerContext* context_ = nullptr;  // until OnDone
   std::shared_ptr<UploadStream> self_;
   grpc::ByteBuffer message_;  // gRPC's while it reads, then the strand's
 
@@ -272,6 +289,7 @@ class UploadStream final
   bool read_end_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool ending_ ABSL_GUARDED_BY(mu_) = false;
   bool refusal_sent_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t durable_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t acked_ ABSL_GUARDED_BY(mu_) = 0;

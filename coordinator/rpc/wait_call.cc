@@ -8,6 +8,8 @@
 #include "absl/base/thread_annotations.h"
 #include "consilium/base/mutex.h"
 #include "consilium/base/strings.h"
+#include "coordinator/rpc/institution_call.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 
@@ -45,11 +47,11 @@ struct Place {
 // once, from the board's answer.
 class WaitCall final : public grpc::ServerUnaryReactor {
  public:
-  WaitCall(const RpcDeps& deps, v1::WaitForWorkResponse* response)
+  WaitCall(const RpcDeps& deps, grpc::ByteBuffer* response)
       : deps_(deps), response_(response) {}
 
   void Begin(grpc::CallbackServerContext* context,
-             const v1::WaitForWorkRequest& request) {
+             const grpc::ByteBuffer& bytes) {
     auto caller = AdmitInstitution(deps_, *context);
     if (!caller.ok()) {
       Finish(ToGrpc(caller.status()));
@@ -64,6 +66,13 @@ class WaitCall final : public grpc::ServerUnaryReactor {
               " times at once, the limit is "
               "limits.max_streams_per_institution ",
               deps_.max_streams_per_institution))));
+      return;
+    }
+    v1::WaitForWorkRequest request;
+    if (const absl::Status parsed =
+            ParseRequest(bytes, deps_.max_control_bytes, &request);
+        !parsed.ok()) {
+      Finish(ToGrpc(parsed));
       return;
     }
     Engine& engine = *deps_.engine;
@@ -115,12 +124,18 @@ class WaitCall final : public grpc::ServerUnaryReactor {
 
   void Answer(const Work& work) {
     const absl::Status alive = caller_.Alive();
-    if (alive.ok()) ToProto(work, deps_.engine->options(), response_);
+    if (alive.ok()) {
+      v1::WaitForWorkResponse response;
+      ToProto(work, deps_.engine->options(), &response);
+      bool own_buffer = false;
+      (void)grpc::SerializationTraits<v1::WaitForWorkResponse>::Serialize(
+          response, response_, &own_buffer);
+    }
     Finish(ToGrpc(alive));
   }
 
   const RpcDeps deps_;
-  v1::WaitForWorkResponse* const response_;
+  grpc::ByteBuffer* const response_;
   Caller caller_;
   const std::shared_ptr<Place> place_ = std::make_shared<Place>();
 };
@@ -160,8 +175,8 @@ void ToProto(const Work& work, const EngineOptions& options,
 
 grpc::ServerUnaryReactor* StartWait(const RpcDeps& deps,
                                     grpc::CallbackServerContext* context,
-                                    const v1::WaitForWorkRequest& request,
-                                    v1::WaitForWorkResponse* response) {
+                                    const grpc::ByteBuffer& request,
+                                    grpc::ByteBuffer* response) {
   auto* const call = new WaitCall(deps, response);
   call->Begin(context, request);
   return call;

@@ -5,14 +5,16 @@
 
 #include "consilium/v1/federation.pb.h"
 #include "coordinator/rpc/caller.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 
 namespace consilium {
 
+// v1.WaitForWorkRequest in, v1.WaitForWorkResponse out, as bytes.
 grpc::ServerUnaryReactor* StartWait(const RpcDeps& deps,
                                     grpc::CallbackServerContext* context,
-                                    const v1::WaitForWorkRequest& request,
-                                    v1::WaitForWorkResponse* response);
+                                    const grpc::ByteBuffer& request,
+                                    grpc::ByteBuffer* response);
 
 void ToProto(const Work& work, const EngineOptions& options,
              v1::WaitForWorkResponse* out);

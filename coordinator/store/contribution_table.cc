@@ -138,4 +138,16 @@ absl::StatusOr<std::vector<ContributionRow>> ListContributions(
                  query.institution_id, state, query.limit);
 }
 
+absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
+                                           int64_t institution_id,
+                                           ContributionState state) {
+  int64_t count = 0;
+  CONSILIUM_RETURN_IF_ERROR(tx.connection().Each(
+      "SELECT COUNT(*) FROM contribution WHERE round = ? AND "
+      "institution_id = ? AND state = ?",
+      [&](Statement& row) { count = row.Int(0); }, round, institution_id,
+      ToString(state)));
+  return count;
+}
+
 }  // namespace consilium

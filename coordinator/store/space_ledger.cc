@@ -77,6 +77,19 @@ absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
   return SpaceReservation(this, bytes);
 }
 
+absl::Status SpaceLedger::Resize(SpaceReservation& reservation, int64_t bytes,
+                                 std::string_view what) {
+  if (bytes <= reservation.bytes() && reservation.ledger_ == this) {
+    reservation.Use(reservation.bytes() - bytes);
+    return absl::OkStatus();
+  }
+  CONSILIUM_ASSIGN_OR_RETURN(SpaceReservation more,
+                             Reserve(bytes - reservation.bytes(), what));
+  more.bytes_ += std::exchange(reservation.bytes_, 0);
+  reservation = std::move(more);
+  return absl::OkStatus();
+}
+
 void SpaceLedger::GiveBack(int64_t bytes) {
   MutexLock lock(&mu_);
   reserved_ -= bytes;

@@ -51,6 +51,11 @@ class SpaceLedger {
   absl::StatusOr<SpaceReservation> Reserve(int64_t bytes,
                                            std::string_view what);
 
+  // Makes it `bytes` that are still promised: gives back what is too much, asks
+  // for what is missing. Errors: as Reserve, and the reservation stays.
+  absl::Status Resize(SpaceReservation& reservation, int64_t bytes,
+                      std::string_view what);
+
   int64_t reserved_bytes() const;
   int64_t min_free_bytes() const;
   void SetMinFreeBytes(int64_t bytes);

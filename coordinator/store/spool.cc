@@ -120,6 +120,62 @@ absl::Status SpoolReader::ReadPart(uint64_t index, size_t offset,
       offsets_[index] + static_cast<int64_t>(kSpoolRecordHead + offset), out);
 }
 
+// --- SpoolResumer ------------------------------------------------------------
+
+struct SpoolResumer::State {
+  std::string path;
+  FileUse use;
+  std::unique_ptr<File> file;
+  SpoolHeader header;
+  int64_t size = 0;
+  int64_t end = 0;  // after the last record that was read
+  uint64_t records = 0;
+  SpoolSyncer::Impl* syncer = nullptr;
+  SpareFiles* spares = nullptr;
+};
+
+SpoolResumer::SpoolResumer(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+SpoolResumer::~SpoolResumer() = default;
+
+absl::StatusOr<bool> SpoolResumer::Read(RecordCheck check, int64_t max_bytes) {
+  State& s = *state_;
+  std::vector<std::byte> buffer(s.header.max_record_bytes);
+  const int64_t from = s.end;
+  do {
+    SpoolRecordHead head;
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const bool good, ReadRecordHead(s.file.get(), s.end, s.size, s.records,
+                                        s.header, &head));
+    if (!good) return true;
+    const std::span<std::byte> body = std::span(buffer).first(head.length);
+    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
+        s.file.get(), s.end + static_cast<int64_t>(kSpoolRecordHead), body));
+    if (!check(s.records, head.vector, body).ok()) return true;
+    s.end += static_cast<int64_t>(kSpoolRecordHead + head.length);
+    ++s.records;
+  } while (s.end - from < max_bytes);
+  return false;
+}
+
+absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolResumer::Finish(
+    DurableFn on_durable) {
+  State& s = *state_;
+  // Cut first, then sync: what is left has been read and is durable after it.
+  if (s.end < s.size) CONSILIUM_RETURN_IF_ERROR(s.file->Truncate(s.end));
+  CONSILIUM_RETURN_IF_ERROR(s.file->Sync());
+  auto state = std::make_shared<SpoolWriter::State>();
+  state->path = std::move(s.path);
+  state->use = std::move(s.use);
+  state->header = std::move(s.header);
+  state->file = std::move(s.file);
+  state->syncer = s.syncer;
+  state->spares = s.spares;
+  state->on_durable = std::move(on_durable);
+  state->Start(s.records, s.end);
+  return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
+}
+
 // --- SpoolDir ----------------------------------------------------------------
 
 SpoolDir::SpoolDir(FileSystem* fs, std::string root, SpoolSyncer* syncer,
@@ -195,44 +251,21 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
 }
 
-absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Resume(
-    const std::string& path, RecordCheck check, DurableFn on_durable) {
-  FileUse use = Use(JoinPath(root_, path));
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
+absl::StatusOr<std::unique_ptr<SpoolResumer>> SpoolDir::OpenToResume(
+    const std::string& path) {
+  auto state = std::make_unique<SpoolResumer::State>();
+  state->path = path;
+  state->use = Use(JoinPath(root_, path));
+  CONSILIUM_ASSIGN_OR_RETURN(state->file,
                              fs_->Open(JoinPath(root_, path), {.write = true}));
   CONSILIUM_ASSIGN_OR_RETURN(DecodedSpoolHeader decoded,
-                             ReadSpoolHeader(file.get()));
-  const SpoolHeader& header = decoded.header;
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, file->Size());
-  std::vector<std::byte> buffer(header.max_record_bytes);
-  int64_t end = decoded.bytes;
-  uint64_t records = 0;
-  while (true) {
-    SpoolRecordHead head;
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const bool good,
-        ReadRecordHead(file.get(), end, size, records, header, &head));
-    if (!good) break;
-    const std::span<std::byte> body = std::span(buffer).first(head.length);
-    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-        file.get(), end + static_cast<int64_t>(kSpoolRecordHead), body));
-    if (!check(records, head.vector, body).ok()) break;
-    end += static_cast<int64_t>(kSpoolRecordHead + head.length);
-    ++records;
-  }
-  // Cut first, then sync: what is left has been read and is durable after it.
-  if (end < size) CONSILIUM_RETURN_IF_ERROR(file->Truncate(end));
-  CONSILIUM_RETURN_IF_ERROR(file->Sync());
-  auto state = std::make_shared<SpoolWriter::State>();
-  state->path = path;
-  state->use = std::move(use);
+                             ReadSpoolHeader(state->file.get()));
   state->header = std::move(decoded.header);
-  state->file = std::move(file);
+  CONSILIUM_ASSIGN_OR_RETURN(state->size, state->file->Size());
+  state->end = decoded.bytes;
   state->syncer = syncer_;
   state->spares = spares_;
-  state->on_durable = std::move(on_durable);
-  state->Start(records, end);
-  return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
+  return std::unique_ptr<SpoolResumer>(new SpoolResumer(std::move(state)));
 }
 
 absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolDir::OpenReader(

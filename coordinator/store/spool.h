@@ -91,6 +91,7 @@ class SpoolSyncer {
  private:
   friend class SpoolWriter;
   friend class SpoolDir;
+  friend class SpoolResumer;
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
@@ -130,6 +131,7 @@ class SpoolWriter {
 
  private:
   friend class SpoolDir;
+  friend class SpoolResumer;
   friend class SpoolSyncer;
   struct State;
   explicit SpoolWriter(std::shared_ptr<State> state);
@@ -185,6 +187,29 @@ class SpoolReader {
   int64_t end_ = 0;                // offset after the last good record
 };
 
+// A spool left by an earlier connection or process, as it is read again piece
+// by piece. One thread at a time. Nothing of the file changes before Finish.
+class SpoolResumer {
+ public:
+  ~SpoolResumer();
+  SpoolResumer(const SpoolResumer&) = delete;
+  SpoolResumer& operator=(const SpoolResumer&) = delete;
+
+  // Passes records on to `check` until it has read `max_bytes`, at least one.
+  // True: there are no more, or the next one is torn, out of order or refused.
+  absl::StatusOr<bool> Read(RecordCheck check, int64_t max_bytes);
+
+  // Cuts what was not read or refused, syncs what stays. Once; nothing of this
+  // object after it. next_index() of the writer says where the upload goes on.
+  absl::StatusOr<std::unique_ptr<SpoolWriter>> Finish(DurableFn on_durable);
+
+ private:
+  friend class SpoolDir;
+  struct State;
+  explicit SpoolResumer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
 // The spool folder of a data directory. Thread safe.
 class SpoolDir {
  public:
@@ -211,13 +236,9 @@ class SpoolDir {
                                                       SpoolHeader header,
                                                       DurableFn on_durable);
 
-  // Opens a spool left by an earlier connection or process: reads every record
-  // through `check`, cuts the file before the first that is torn, out of order
-  // or refused, syncs what stays. next_index() says where the upload goes on.
   // Errors: NOT_FOUND; DATA_LOSS header does not check.
-  absl::StatusOr<std::unique_ptr<SpoolWriter>> Resume(const std::string& path,
-                                                      RecordCheck check,
-                                                      DurableFn on_durable);
+  absl::StatusOr<std::unique_ptr<SpoolResumer>> OpenToResume(
+      const std::string& path);
 
   absl::StatusOr<std::unique_ptr<SpoolReader>> OpenReader(
       const std::string& path) const;

@@ -233,6 +233,10 @@ struct ContributionQuery {
 // By round, attempt, institution_id, begun_at. A fold takes them by name.
 absl::StatusOr<std::vector<ContributionRow>> ListContributions(
     ReadTx& tx, const ContributionQuery& query);
+// Of an institution in all attempts of a round.
+absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
+                                           int64_t institution_id,
+                                           ContributionState state);
 
 // --- metrics ---------------------------------------------------------------
 

@@ -177,8 +177,8 @@ absl::StatusOr<std::map<std::string, double>> MetricsOf(
     const google::protobuf::RepeatedPtrField<v1::NamedValue>& in,
     int max_metrics) {
   if (in.size() > max_metrics) {
-    return absl::InvalidArgumentError(
-        Cat(in.size(), " metrics, the limit is ", max_metrics));
+    return absl::InvalidArgumentError(Cat(
+        in.size(), " metrics, the limit is limits.max_metrics ", max_metrics));
   }
   std::map<std::string, double> out;
   for (const v1::NamedValue& metric : in) {

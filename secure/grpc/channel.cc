@@ -73,7 +73,7 @@ void ApplyServerOptions(const ServerOptions& options,
   // With it, a second coordinator would share the port in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
-  builder.SetMaxSendMessageSize(options.max_message_bytes);
+  builder.SetMaxSendMessageSize(options.max_response_bytes);
 }
 
 void StopDeadlockDetection() {

@@ -199,6 +199,7 @@ absl::Status EngineWorld::StartEngine() {
   deps.wall = &clock_;
   deps.ca = &SharedKeys().ca;
   deps.random = &random_;
+  deps.ingest = &ingest_;
   deps.listener = &listener_;
   deps.signing_key = &SharedKeys().signing;
   deps.storage_key = &SharedKeys().storage;
@@ -236,6 +237,7 @@ absl::Status EngineWorld::RecoverAndCheck() {
 
 void EngineWorld::Down() {
   if (engine_ != nullptr) engine_->Stop();
+  ingest_.RunAll();
   engine_.reset();
   store_.reset();
   if (fs_.crashed()) stopped_cleanly_ = false;

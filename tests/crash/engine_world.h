@@ -22,6 +22,7 @@
 #include "coordinator/store/maintenance.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/manual_executor.h"
 #include "tests/support/seeded_random.h"
 
 namespace consilium {
@@ -83,6 +84,8 @@ class EngineWorld {
   FaultFileSystem& fs() { return fs_; }
   FakeClock& clock() { return clock_; }
   Bell& bell() { return bell_; }
+  // What the engine leaves to ingest threads; the test runs it.
+  ManualExecutor& ingest() { return ingest_; }
   RandomSource& random() { return random_; }
   Caller CallerFor(const std::string& institution);
   static const SigningKey& signing_key();
@@ -109,6 +112,7 @@ class EngineWorld {
   NullListener listener_;
   std::optional<AnchoredClock> anchored_;  // of this boot, as in the server
   Bell bell_;
+  ManualExecutor ingest_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Engine> engine_;
   bool stopped_cleanly_ = true;

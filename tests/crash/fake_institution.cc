@@ -13,6 +13,7 @@
 #include "consilium/base/strings.h"
 #include "consilium/secure/seal.h"
 #include "consilium/secure/sha256.h"
+#include "tests/support/begin_upload.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -136,8 +137,8 @@ absl::Status FakeInstitution::Train(EngineWorld& world,
 absl::StatusOr<BeginOutcome> FakeInstitution::Begin(EngineWorld& world) {
   CONSILIUM_ASSIGN_OR_RETURN(
       BeginOutcome outcome,
-      world.engine().uploads().BeginUpload(world.CallerFor(plan_.name),
-                                           outbox_->manifest));
+      BeginUploadHere(world.engine().uploads(), world.ingest(),
+                      world.CallerFor(plan_.name), outbox_->manifest));
   if (const auto* accepted = std::get_if<UploadAccepted>(&outcome)) {
     EXPECT_GE(accepted->next_chunk, acked_)
         << plan_.name << ": acknowledged chunks are lost";
@@ -182,7 +183,7 @@ absl::Status FakeInstitution::Send(EngineWorld& world, uint64_t first,
   }
   if (status.ok()) status = acks->Await(end);
   acked_ = std::max(acked_, acks->durable());
-  hub.Detach(caller, *session, acks.get(), "the stream ended");
+  hub.Detach(*session, acks.get(), "the stream ended");
   return status;
 }
 

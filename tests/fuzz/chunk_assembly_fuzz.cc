@@ -182,8 +182,8 @@ class Assembly {
 
   bool Reopen() {
     session_ = nullptr;
-    auto resumed = UploadSession::Resume(round_, peer_, sent_.manifest, {},
-                                         spools_, path_, ~uint64_t{0});
+    auto resumed =
+        ResumeTestUpload(round_, peer_, sent_.manifest, spools_, path_);
     if (resumed.ok()) session_ = *std::move(resumed);
     return resumed.ok();
   }

@@ -15,6 +15,7 @@
 #include "coordinator/store/spool.h"
 #include "coordinator/store/spool_format.h"
 #include "tests/support/fault_file_system.h"
+#include "tests/support/resume_spool.h"
 
 namespace {
 
@@ -97,7 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   uint64_t kept = 0;
   {
-    const auto writer = spools.Resume(path, Check, nullptr);
+    const auto writer = ResumeSpool(spools, path, Check, nullptr);
     Require(writer.ok());
     kept = (*writer)->next_index();
     Require(kept <= header.total_chunks);
@@ -105,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<std::string> first = ReadAll(spools, path);
   Require(first.size() == kept);
   {
-    const auto writer = spools.Resume(path, Check, nullptr);
+    const auto writer = ResumeSpool(spools, path, Check, nullptr);
     Require(writer.ok() && (*writer)->next_index() == kept);
     for (uint64_t i = kept; i < header.total_chunks; ++i) {
       Require((*writer)->Append(i, AsBytes("more")).ok());

@@ -151,7 +151,7 @@ std::vector<ChunkFault> ChunkFaults() {
          SendUpTo(u, s, 1);
          s.Send("", 1, std::string(5 << 20, 'x'));
        },
-       StatusCode::kResourceExhausted, {"larger than max", "4194304"});
+       StatusCode::kResourceExhausted, {"larger than max", "1118208"});
   both("beyond-the-declared-bytes",
        [](const RawUpload& u, RawStream& s) {
          SendUpTo(u, s, 2);

@@ -1,5 +1,7 @@
 #include "tests/support/test_upload.h"
 
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "consilium/aggregation/codec.h"
@@ -98,6 +100,17 @@ TestUpload MakeTestUpload(const RoundContext& round,
     upload.chunks.push_back(std::move(chunk));
   }
   return upload;
+}
+
+absl::StatusOr<std::shared_ptr<UploadSession>> ResumeTestUpload(
+    std::shared_ptr<const RoundContext> round, std::shared_ptr<PeerState> peer,
+    const UploadManifest& manifest, SpoolDir& spools, const std::string& path) {
+  UploadResumption resumption(
+      {std::move(round), std::move(peer), manifest, {}, path}, &spools);
+  for (;;) {
+    CONSILIUM_ASSIGN_OR_RETURN(const bool done, resumption.Step(1));
+    if (done) return resumption.session();
+  }
 }
 
 }  // namespace consilium

@@ -12,6 +12,7 @@
 
 #include "coordinator/engine/manifest.h"
 #include "coordinator/engine/round_context.h"
+#include "coordinator/engine/upload_resumption.h"
 
 namespace consilium {
 
@@ -42,6 +43,11 @@ TestUpload MakeTestUpload(const RoundContext& round,
                           std::string_view coverage, uint8_t id = 1,
                           uint64_t examples = 100,
                           std::span<const float> values = {});
+
+// All of a spool read again at once.
+absl::StatusOr<std::shared_ptr<UploadSession>> ResumeTestUpload(
+    std::shared_ptr<const RoundContext> round, std::shared_ptr<PeerState> peer,
+    const UploadManifest& manifest, SpoolDir& spools, const std::string& path);
 
 }  // namespace consilium
 

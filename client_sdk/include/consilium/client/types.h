@@ -156,6 +156,7 @@ enum class RefusalCode {
   kBusy = 13,
   kUnsealed = 14,
   kAuthentication = 15,
+  kTooMany = 16,
 };
 
 // "LATE", "ROUND_NOT_OPEN", ...; "UNKNOWN" for a code of a newer coordinator.

@@ -240,10 +240,13 @@ TEST(ConfigTest, ChangedKeysAreNamedAndSomeAreLive) {
   after.limits.upload_idle_timeout = absl::Seconds(7);
   after.limits.progress_period = absl::Seconds(8);
   after.limits.connected_for = absl::Seconds(9);
+  after.limits.upload_slot_timeout = absl::Seconds(11);
+  after.limits.max_resumes = 12;
+  after.limits.max_superseded_uploads = 13;
   after.log.level = LogLevel::kError;
   after.enrollment.token_lifetime = absl::Hours(10);
   const std::vector<std::string> live = ChangedKeys(before, after);
-  EXPECT_EQ(live.size(), 11u);
+  EXPECT_EQ(live.size(), 14u);
   for (const std::string& key : live) EXPECT_TRUE(IsLiveKey(key)) << key;
 
   after = before;

@@ -16,6 +16,7 @@
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/tables.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/manual_executor.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
 
 namespace consilium {
@@ -42,6 +43,7 @@ class EngineTest : public StoreTest {
     deps.store = store_.get();
     deps.clock = &clock_;
     deps.random = random_source();
+    deps.ingest = &ingest_;
     deps.listener = &listener_;
     deps.signing_key = &signing_key_;
     deps.storage_key = &storage_key_;
@@ -83,6 +85,7 @@ class EngineTest : public StoreTest {
   FakeClock clock_;
   SplitMixRandom random_{1};
   NullListener listener_;
+  ManualExecutor ingest_;
   SigningKey signing_key_ = SigningKey::Generate(random_).value();
   StorageKey storage_key_ = StorageKey::Generate(random_);
   std::function<void(std::string_view text)> on_log_;

@@ -197,9 +197,9 @@ TEST_F(UploadSessionTest, AResumedUploadContinuesHashAndChecks) {
     EXPECT_THAT(session->Append(1, upload.chunks[1]), Taken());
   }
   fs_.KillProcess();
-  ASSERT_OK_AND_ASSIGN(auto session,
-                       UploadSession::Resume(round_, peer_, upload.manifest, {},
-                                             spools_, path, ~uint64_t{0}));
+  ASSERT_OK_AND_ASSIGN(
+      auto session,
+      ResumeTestUpload(round_, peer_, upload.manifest, spools_, path));
   EXPECT_EQ(session->durable_chunks(), 2u);
   EXPECT_EQ(
       session->received_bytes(),
@@ -221,9 +221,9 @@ TEST_F(UploadSessionTest, ResumingDropsWhatTheDiskChanged) {
   ASSERT_OK_AND_ASSIGN(const FileInfo info, fs_.Stat("/d/" + path));
   const auto last = static_cast<int64_t>(upload.chunks[2].size());
   ASSERT_OK(fs_.Corrupt("/d/" + path, info.size - last / 2));
-  ASSERT_OK_AND_ASSIGN(auto session,
-                       UploadSession::Resume(round_, peer_, upload.manifest, {},
-                                             spools_, path, ~uint64_t{0}));
+  ASSERT_OK_AND_ASSIGN(
+      auto session,
+      ResumeTestUpload(round_, peer_, upload.manifest, spools_, path));
   EXPECT_EQ(session->durable_chunks(), 2u);
   EXPECT_THAT(session->Append(2, upload.chunks[2]), Taken());
   EXPECT_OK(session->Finish().status());
@@ -239,10 +239,11 @@ TEST_F(UploadSessionTest, ANewStreamTakesOver) {
   EXPECT_THAT(first->broken, ElementsAre(absl::StatusCode::kAborted));
   EXPECT_THAT(second->broken, IsEmpty());
   EXPECT_FALSE(session->Detach(first.get()));
-  session->Break(absl::DeadlineExceededError("idle"));
+  EXPECT_TRUE(session->Break(absl::DeadlineExceededError("idle")));
   EXPECT_THAT(second->broken, ElementsAre(absl::StatusCode::kDeadlineExceeded));
-  EXPECT_TRUE(session->Detach(second.get()));
   EXPECT_FALSE(session->attached());
+  EXPECT_FALSE(session->Break(absl::DeadlineExceededError("idle")));
+  EXPECT_FALSE(session->Detach(second.get()));
 }
 
 TEST_F(UploadSessionTest, AClosedUploadAnswersWithItsReason) {

@@ -1,5 +1,7 @@
 #include "coordinator/rpc/rate_limit.h"
 
+#include <utility>
+
 #include "consilium/base/strings.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -39,6 +41,20 @@ TEST(RateLimitTest, AMinutesWorthAtOnceThenATrickle) {
   now += absl::Hours(1);
   for (int i = 0; i < 6; ++i) EXPECT_OK(limit.Admit("a", now));
   EXPECT_THAT(limit.Admit("a", now), Refused("limits.each is 6"));
+}
+
+TEST(RateLimitTest, ThePeriodMayBeLonger) {
+  RateLimit::Options options = Limits(0, 6);
+  options.period = absl::Hours(1);
+  RateLimit limit(std::move(options));
+  absl::Duration now = absl::Hours(5);
+  for (int i = 0; i < 6; ++i) EXPECT_OK(limit.Admit("a", now));
+  EXPECT_THAT(limit.Admit("a", now), Refused("try again in 600s"));
+  now += absl::Minutes(9);
+  EXPECT_THAT(limit.Admit("a", now), Refused("try again in 60s"));
+  now += absl::Minutes(1);
+  EXPECT_OK(limit.Admit("a", now));
+  EXPECT_FALSE(limit.Admit("a", now).ok());
 }
 
 TEST(RateLimitTest, OneAddressDoesNotSpendWhatOthersNeed) {

@@ -2,6 +2,7 @@
 // outcomes each. After it: everything acknowledged is there, nothing is half
 // applied, and the check is clean.
 #include "coordinator/store/sqlite.h"
+#include "tests/support/resume_spool.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
 
 namespace consilium {
@@ -238,8 +239,8 @@ void ExpectUpload(Store& store, const RecoveryReport& report, const Told& told,
                        row->state == ContributionState::kFolded;
   ASSERT_OK_AND_ASSIGN(
       const auto writer,
-      store.spools().Resume(
-          row->spool_path,
+      ResumeSpool(
+          store.spools(), row->spool_path,
           [&](uint64_t index, uint32_t, std::span<const std::byte> body) {
             return CheckBody(id, index, body);
           },

@@ -57,6 +57,22 @@ TEST_F(SpaceLedgerTest, WhatIsWrittenIsNotCountedTwice) {
   EXPECT_OK(ledger_.Reserve(500, "b").status());
 }
 
+TEST_F(SpaceLedgerTest, AReservationIsMadeLargerOrSmaller) {
+  SpaceReservation a;
+  ASSERT_OK(ledger_.Resize(a, 300, "a"));
+  EXPECT_EQ(ledger_.reserved_bytes(), 300);
+  ASSERT_OK(ledger_.Resize(a, 700, "a"));
+  EXPECT_EQ(a.bytes(), 700);
+  EXPECT_EQ(ledger_.reserved_bytes(), 700);
+  EXPECT_THAT(ledger_.Resize(a, 901, "a"),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(a.bytes(), 700);
+  ASSERT_OK(ledger_.Resize(a, 20, "a"));
+  EXPECT_EQ(ledger_.reserved_bytes(), 20);
+  a.Release();
+  EXPECT_EQ(ledger_.reserved_bytes(), 0);
+}
+
 TEST_F(SpaceLedgerTest, ReservationsEndWithTheirOwner) {
   {
     ASSERT_OK_AND_ASSIGN(SpaceReservation a, ledger_.Reserve(500, "a"));

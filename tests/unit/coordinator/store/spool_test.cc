@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "coordinator/store/spool_format.h"
+#include "tests/support/resume_spool.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
 
@@ -153,7 +154,8 @@ TEST_F(SpoolTest, CreateIsDurableAndExclusive) {
   EXPECT_THAT(spools_.Create(Key(), Header(2), nullptr).status(),
               StatusIs(absl::StatusCode::kAlreadyExists));
   fs_.CrashKeepingNothingUnsynced();
-  ASSERT_OK_AND_ASSIGN(auto again, spools_.Resume(path_, AcceptAll, nullptr));
+  ASSERT_OK_AND_ASSIGN(auto again,
+                       ResumeSpool(spools_, path_, AcceptAll, nullptr));
   EXPECT_EQ(again->next_index(), 0u);
   EXPECT_EQ(again->header(), Header(2));
 }
@@ -216,7 +218,7 @@ TEST_F(SpoolTest, AnAppendThatFailsHalfwayCanBeRepeated) {
     EXPECT_TRUE(failed);
     ASSERT_OK(writer->Flush());
     ASSERT_OK_AND_ASSIGN(auto resumed,
-                         spools.Resume(path_, CheckBody, nullptr));
+                         ResumeSpool(spools, path_, CheckBody, nullptr));
     EXPECT_TRUE(resumed->complete());
   }
 }
@@ -238,7 +240,7 @@ TEST_F(SpoolTest, AfterAFailedSyncNothingBehindTheLastGoodOneIsBelieved) {
   EXPECT_THAT(told, ElementsAre(IsOkAndHolds(2u),
                                 StatusIs(absl::StatusCode::kDataLoss)));
   writer.reset();
-  ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, CheckBody, nullptr));
+  ASSERT_OK_AND_ASSIGN(writer, ResumeSpool(spools_, path_, CheckBody, nullptr));
   EXPECT_EQ(writer->next_index(), 2u);
   Append(*writer, 2, 5);
   ASSERT_OK(writer->Flush());
@@ -258,19 +260,46 @@ TEST_F(SpoolTest, FlushTellsOnceAndNothingWhenThereIsNothing) {
 
 // --- Resume ------------------------------------------------------------------
 
+TEST_F(SpoolTest, WhatIsReadInPiecesIsTheSame) {
+  auto writer = Create(5);
+  Append(*writer, 0, 4);
+  writer.reset();
+  ASSERT_OK_AND_ASSIGN(const auto resumer, spools_.OpenToResume(path_));
+  const int64_t steps = fs_.ops();
+  std::vector<uint64_t> read;
+  const auto check = [&](uint64_t index, uint32_t vector,
+                         std::span<const std::byte> body) {
+    read.push_back(index);
+    return CheckBody(index, vector, body);
+  };
+  EXPECT_THAT(resumer->Read(check, 1), IsOkAndHolds(false));
+  EXPECT_THAT(read, ElementsAre(0u));
+  EXPECT_THAT(resumer->Read(check, 0), IsOkAndHolds(false));
+  EXPECT_THAT(read, ElementsAre(0u, 1u));
+  EXPECT_THAT(resumer->Read(check, 1 << 20), IsOkAndHolds(true));
+  EXPECT_THAT(read, ElementsAre(0u, 1u, 2u, 3u));
+  EXPECT_EQ(fs_.ops(), steps) << "the file changed before Finish";
+  ASSERT_OK_AND_ASSIGN(writer, resumer->Finish(nullptr));
+  EXPECT_EQ(writer->next_index(), 4u);
+  Append(*writer, 4, 5);
+  ASSERT_OK(writer->Flush());
+  EXPECT_EQ(ReadAll().size(), 5u);
+}
+
 TEST_F(SpoolTest, ResumeGoesOnWhereTheFileEnds) {
   auto writer = Create(5);
   Append(*writer, 0, 3);
   writer.reset();
-  ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, CheckBody, nullptr));
+  ASSERT_OK_AND_ASSIGN(writer, ResumeSpool(spools_, path_, CheckBody, nullptr));
   EXPECT_EQ(writer->next_index(), 3u);
   EXPECT_EQ(writer->durable_records(), 3u);  // resume synced what it kept
   EXPECT_FALSE(fs_.HasUnsynced());
   Append(*writer, 3, 5);
   ASSERT_OK(writer->Flush());
   EXPECT_EQ(ReadAll().size(), 5u);
-  EXPECT_THAT(spools_.Resume("spool/7-2/no.spool", CheckBody, nullptr).status(),
-              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(
+      ResumeSpool(spools_, "spool/7-2/no.spool", CheckBody, nullptr).status(),
+      StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST_F(SpoolTest, ResumeCutsATornTailAtEveryByte) {
@@ -289,7 +318,8 @@ TEST_F(SpoolTest, ResumeCutsATornTailAtEveryByte) {
   for (int64_t cut = 4096; cut <= ends.back(); ++cut) {
     ASSERT_OK(WriteFileAtomic(
         &fs_, full, AsBytes(bytes.substr(0, static_cast<size_t>(cut)))));
-    ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, CheckBody, nullptr));
+    ASSERT_OK_AND_ASSIGN(writer,
+                         ResumeSpool(spools_, path_, CheckBody, nullptr));
     uint64_t whole = 0;
     while (whole < 3 && ends[whole + 1] <= cut) ++whole;
     EXPECT_EQ(writer->next_index(), whole) << cut;
@@ -307,7 +337,7 @@ TEST_F(SpoolTest, ResumeCutsWhatTheCheckRefuses) {
   const auto offset =
       static_cast<int64_t>(4096 + 3 * 16 + Body(0).size() + Body(1).size() + 2);
   ASSERT_OK(fs_.Corrupt("/data/" + path_, offset));
-  ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, CheckBody, nullptr));
+  ASSERT_OK_AND_ASSIGN(writer, ResumeSpool(spools_, path_, CheckBody, nullptr));
   EXPECT_EQ(writer->next_index(), 2u);
   Append(*writer, 2, 4);
   ASSERT_OK(writer->Flush());
@@ -325,7 +355,8 @@ TEST_F(SpoolTest, ResumeCutsAnImpossibleRecordHead) {
     writer.reset();
     ASSERT_OK(
         fs_.Corrupt("/data/" + path_, 4096 + 16 + body_bytes + field, 0x80));
-    ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, CheckBody, nullptr));
+    ASSERT_OK_AND_ASSIGN(writer,
+                         ResumeSpool(spools_, path_, CheckBody, nullptr));
     EXPECT_EQ(writer->next_index(), 1u) << field;
   }
 }
@@ -341,7 +372,7 @@ TEST_F(SpoolTest, ResumeIgnoresRecordsBeyondTheDeclaredTotal) {
   const auto head = EncodeRecordHead({3, 0, 2});
   ASSERT_OK(file->WriteAt(size, head));
   ASSERT_OK(file->WriteAt(size + 16, AsBytes("abc")));
-  ASSERT_OK_AND_ASSIGN(writer, spools_.Resume(path_, AcceptAll, nullptr));
+  ASSERT_OK_AND_ASSIGN(writer, ResumeSpool(spools_, path_, AcceptAll, nullptr));
   EXPECT_EQ(writer->next_index(), 2u);
   EXPECT_THAT(file->Size(), IsOkAndHolds(size));
 }
@@ -349,7 +380,7 @@ TEST_F(SpoolTest, ResumeIgnoresRecordsBeyondTheDeclaredTotal) {
 TEST_F(SpoolTest, ResumeOfADamagedHeaderSaysSo) {
   Create(2).reset();
   ASSERT_OK(fs_.Corrupt("/data/" + path_, 20));
-  EXPECT_THAT(spools_.Resume(path_, CheckBody, nullptr).status(),
+  EXPECT_THAT(ResumeSpool(spools_, path_, CheckBody, nullptr).status(),
               StatusIs(absl::StatusCode::kDataLoss));
 }
 
@@ -472,7 +503,7 @@ TEST_P(SpoolCrashTest, AcknowledgedRecordsSurvive) {
         finished = acked == kChunks;
       }
       fs.Crash(seed);
-      auto resumed = spools.Resume(path, CheckBody, nullptr);
+      auto resumed = ResumeSpool(spools, path, CheckBody, nullptr);
       if (!created) continue;
       ASSERT_OK(resumed.status());
       EXPECT_GE((*resumed)->next_index(), acked) << k << " " << seed;

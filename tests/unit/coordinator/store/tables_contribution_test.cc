@@ -99,6 +99,27 @@ TEST_F(ContributionTableTest, NothingCountsWithoutAReceipt) {
   }));
 }
 
+TEST_F(ContributionTableTest, CountsThoseOfAnInstitutionInARound) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    const auto insert = [&](std::string id, int64_t round, int64_t attempt,
+                            int64_t institution, S state) {
+      ContributionRow row = Contribution(std::move(id), round, institution);
+      row.attempt = attempt;
+      row.state = state;
+      EXPECT_OK(InsertContribution(tx, row));
+    };
+    insert("a1", 1, 1, 1, S::kSuperseded);
+    insert("a2", 1, 2, 1, S::kSuperseded);
+    insert("a3", 1, 1, 1, S::kUploading);
+    insert("b1", 1, 1, 2, S::kSuperseded);
+    insert("c1", 2, 1, 1, S::kSuperseded);
+    EXPECT_THAT(CountContributions(tx, 1, 1, S::kSuperseded), IsOkAndHolds(2));
+    EXPECT_THAT(CountContributions(tx, 1, 1, S::kUploading), IsOkAndHolds(1));
+    EXPECT_THAT(CountContributions(tx, 2, 2, S::kSuperseded), IsOkAndHolds(0));
+    return absl::OkStatus();
+  }));
+}
+
 TEST_F(ContributionTableTest, ListsInTheOrderOfTheFold) {
   ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
     for (const auto& [id, round, who] :

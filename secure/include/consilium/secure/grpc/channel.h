@@ -37,7 +37,8 @@ struct ServerOptions {
   absl::Duration keepalive_time = absl::Seconds(60);
   absl::Duration keepalive_timeout = absl::Seconds(20);
   absl::Duration min_ping_interval = absl::Seconds(10);
-  int max_message_bytes = 4 << 20;
+  int max_message_bytes = 4 << 20;   // of what is received
+  int max_response_bytes = 4 << 20;  // of what is sent
   // Taken in for a stream, of a message that nobody waits for yet.
   int stream_lookahead_bytes = 512 << 10;
   // Calls of one connection at a time; further ones wait on the caller's side.
