@@ -8,9 +8,11 @@
 #include <map>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/engine_world.h"
 #include "tests/crash/round_play.h"
+#include "tests/crash/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -125,29 +127,11 @@ Met LoseAt(const Case& c, int64_t k, Loss loss) {
   return met;
 }
 
-// Threads write beside each other, so that one run makes a few changes more or
-// less than another: a change that a run did not come to is tried again.
-Met LoseAtSurely(const Case& c, int64_t k, Loss loss) {
-  constexpr int kTries = 10;
-  Met met = LoseAt(c, k, loss);
-  for (int i = 1; i < kTries && met == Met::kNothing && k <= c.changes &&
-                  !testing::Test::HasFailure();
-       ++i) {
-    met = LoseAt(c, k, loss);
-  }
-  EXPECT_TRUE(met != Met::kNothing || k > c.changes)
-      << "change " << k << " of " << c.changes << " was never met";
-  return met;
-}
-
-// Every `stride`-th change from `first` on, until a run ends undisturbed that
-// should have met one beyond those of the recorded run.
-template <class LossAt>
-void Walk(const Case& c, int64_t first, int64_t stride, LossAt loss_at) {
-  ASSERT_GT(c.changes, first + stride);
-  for (int64_t k = first; !testing::Test::HasFailure(); k += stride) {
-    if (LoseAtSurely(c, k, loss_at(k)) == Met::kNothing) break;
-  }
+// Every `stride`-th change from `first` on.
+void Walk(const Case& c, int64_t first, int64_t stride,
+          absl::FunctionRef<Loss(int64_t)> loss_at) {
+  WalkSteps({.known = c.changes, .first = first, .stride = stride},
+            [&](int64_t k) { return LoseAt(c, k, loss_at(k)) != Met::kNothing; });
 }
 
 // Every change, in shards that can run beside each other.
@@ -182,10 +166,14 @@ TEST_P(EnginePowerTest, AProcessIsKilledAndThePowerFailsAfterTheRound) {
 
 TEST_P(EnginePowerTest, UploadsOfManyChunksSurviveTheLossOfPower) {
   const Case c = UndisturbedCase(LayoutOfTwoFrames(), Ending::kPromoted);
-  ASSERT_GT(c.folded_at, c.contributed_at + kShards);
-  for (int64_t k = c.contributed_at + GetParam(); !HasFailure(); k += kShards) {
-    if (LoseAtSurely(c, k, Loss::kPower) != Met::kBeforeTheFold) break;
-  }
+  WalkSteps({.known = c.folded_at,
+             .first = c.contributed_at + GetParam(),
+             .stride = kShards},
+            [&](int64_t k) {
+              const Met met = LoseAt(c, k, Loss::kPower);
+              return met == Met::kBeforeTheFold ||
+                     (met == Met::kAfterTheFold && k <= c.folded_at);
+            });
 }
 
 INSTANTIATE_TEST_SUITE_P(Shard, EnginePowerTest,
