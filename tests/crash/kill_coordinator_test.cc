@@ -68,9 +68,9 @@ TEST_F(KillCoordinatorTest, ARoundIsRejectedWhereverItWasKilled) {
     EXPECT_EQ(b_->SeenIn(round_).trainings, 1);
     return killed;
   };
-  WalkSteps({.known = StepsOf([&] { run(0); },
-                              With(kFoldSteps, {"commit rejected"}))},
-            run);
+  const Labels steps = With(kFoldSteps, {"commit rejected"});
+  WalkSteps({.known = StepsOf([&] { run(0); }, steps)}, run);
+  if (!HasFailure()) ExpectSteps(killed_at(), steps);
 }
 
 TEST_F(KillCoordinatorTest, ARoundFailsWhereverItWasKilled) {
@@ -81,6 +81,7 @@ TEST_F(KillCoordinatorTest, ARoundFailsWhereverItWasKilled) {
     return EndsAs("failed");
   };
   WalkSteps({.known = StepsOf([&] { run(0); }, kFailSteps)}, run);
+  if (!HasFailure()) ExpectSteps(killed_at(), kFailSteps);
 }
 
 TEST_F(KillCoordinatorTest, ARoundIsPromotedAlthoughRecoveryWasKilledToo) {
