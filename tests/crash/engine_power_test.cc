@@ -12,7 +12,7 @@
 #include "consilium/base/strings.h"
 #include "tests/crash/engine_world.h"
 #include "tests/crash/round_play.h"
-#include "tests/crash/step_walk.h"
+#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {

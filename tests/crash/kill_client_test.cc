@@ -18,7 +18,7 @@
 #include "client_sdk/session/session.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/kill_fixture.h"
-#include "tests/crash/step_walk.h"
+#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {

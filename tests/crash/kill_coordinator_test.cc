@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tests/crash/coordinator_kill.h"
-#include "tests/crash/step_walk.h"
+#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {

@@ -13,7 +13,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/operator_kill.h"
-#include "tests/crash/step_walk.h"
+#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {

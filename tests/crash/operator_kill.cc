@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "consilium/base/strings.h"
-#include "tests/crash/step_walk.h"
+#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {

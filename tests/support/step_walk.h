@@ -1,8 +1,8 @@
 // A walk through the steps of something that several threads do beside each
 // other, so that one run takes a few steps more or less than another.
 
-#ifndef CONSILIUM_TESTS_CRASH_STEP_WALK_H_
-#define CONSILIUM_TESTS_CRASH_STEP_WALK_H_
+#ifndef CONSILIUM_TESTS_SUPPORT_STEP_WALK_H_
+#define CONSILIUM_TESTS_SUPPORT_STEP_WALK_H_
 
 #include <gtest/gtest.h>
 
@@ -41,4 +41,4 @@ inline void WalkSteps(const StepWalk& walk,
 
 }  // namespace consilium
 
-#endif  // CONSILIUM_TESTS_CRASH_STEP_WALK_H_
+#endif  // CONSILIUM_TESTS_SUPPORT_STEP_WALK_H_
