@@ -78,6 +78,11 @@ absl::Status RenameDurably(FileSystem* fs, const std::string& from,
   return fs->SyncDir(from_directory);
 }
 
+absl::Status SyncName(FileSystem* fs, const std::string& path) {
+  const absl::Status status = fs->SyncDir(DirName(path));
+  return absl::IsPermissionDenied(status) ? absl::OkStatus() : status;
+}
+
 std::string JoinPath(std::string_view directory, std::string_view name) {
   if (directory.empty() || name.starts_with('/')) return std::string(name);
   if (name.empty()) return std::string(directory);

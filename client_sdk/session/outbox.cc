@@ -134,6 +134,7 @@ absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(Options options,
                                                        const SessionDeps& deps,
                                                        EventSink* events) {
   CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(options.directory));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(deps.fs, options.directory));
   return std::unique_ptr<Outbox>(new Outbox(std::move(options), deps, events));
 }
 

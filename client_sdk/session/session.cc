@@ -77,6 +77,7 @@ absl::StatusOr<std::unique_ptr<FileLock>> LockState(
     FileSystem* fs, const ClientOptions& options) {
   const std::string directory = StateDirectory(options);
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(directory));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(fs, directory));
   return fs->LockFile(JoinPath(directory, "lock"));
 }
 

@@ -213,6 +213,7 @@ absl::StatusOr<InitResult> InitFederation(const InitOptions& options,
     }
   }
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory, 0700));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(fs, options.directory));
   absl::StatusOr<InitResult> result = Maker(options, now, fs, random).Make();
   if (!result.ok()) {
     if (existed) {

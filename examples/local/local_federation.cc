@@ -104,9 +104,9 @@ absl::Status LocalFederation::ConnectAdmin() {
   // A coordinator that starts beside us is up in a moment.
   channel.reconnect_initial = absl::Milliseconds(20);
   channel.reconnect_cap = absl::Milliseconds(200);
-  admin_ = v1::AdminService::NewStub(grpc::CreateCustomChannel(
-      address(), MakeClientCredentials(identity),
-      MakeChannelArguments(channel)));
+  admin_ = v1::AdminService::NewStub(
+      grpc::CreateCustomChannel(address(), MakeClientCredentials(identity),
+                                MakeChannelArguments(channel)));
   return absl::OkStatus();
 }
 

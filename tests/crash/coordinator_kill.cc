@@ -80,8 +80,8 @@ bool CoordinatorKillTest::EndsAs(const std::string& phase, Folded folded) {
   ExpectEnd(*end, phase, folded);
   const bool promoted = phase == "promoted";
   for (SdkInstitution* const bank : {a_.get(), b_.get()}) {
-    const bool counts = bank == a_.get() ? folded != Folded::kOnlyB
-                                         : folded != Folded::kOnlyA;
+    const bool counts =
+        bank == a_.get() ? folded != Folded::kOnlyB : folded != Folded::kOnlyA;
     const SdkInstitution::Seen seen = bank->SeenIn(round_);
     if (bank == a_.get() || (promoted && counts)) {
       EXPECT_EQ(seen.trainings, 1);

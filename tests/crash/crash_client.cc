@@ -76,8 +76,10 @@ absl::Status Run(char** argv) {
   options.proxy = "none";
   options.retry.initial = absl::Milliseconds(5);
   options.retry.cap = absl::Milliseconds(100);
-  CONSILIUM_ASSIGN_OR_RETURN(const auto session,
-                             ConnectHooked(options, &fs, [&](std::string_view step) { kill->Step(step); }));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto session,
+      ConnectHooked(options, &fs,
+                    [&](std::string_view step) { kill->Step(step); }));
   return TakePart(*session, std::strtoull(argv[3], nullptr, 10),
                   std::strtof(argv[4], nullptr),
                   std::strtoull(argv[5], nullptr, 10), kill.get());

@@ -12,8 +12,8 @@
 #include "consilium/base/strings.h"
 #include "tests/crash/engine_world.h"
 #include "tests/crash/round_play.h"
-#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
@@ -107,7 +107,8 @@ Met LoseAt(const Case& c, int64_t k, Loss loss) {
         break;
       case Loss::kPowerTwice:
         world.fs().Crash(seed + static_cast<uint64_t>(losses));
-        if (losses == 0) world.fs().CrashAt(1 + static_cast<int64_t>(seed % 23));
+        if (losses == 0)
+          world.fs().CrashAt(1 + static_cast<int64_t>(seed % 23));
         break;
       case Loss::kProcess:
         world.fs().KillProcess();
@@ -130,8 +131,9 @@ Met LoseAt(const Case& c, int64_t k, Loss loss) {
 // Every `stride`-th change from `first` on.
 void Walk(const Case& c, int64_t first, int64_t stride,
           absl::FunctionRef<Loss(int64_t)> loss_at) {
-  WalkSteps({.known = c.changes, .first = first, .stride = stride},
-            [&](int64_t k) { return LoseAt(c, k, loss_at(k)) != Met::kNothing; });
+  WalkSteps(
+      {.known = c.changes, .first = first, .stride = stride},
+      [&](int64_t k) { return LoseAt(c, k, loss_at(k)) != Met::kNothing; });
 }
 
 // Every change, in shards that can run beside each other.

@@ -18,8 +18,8 @@
 #include "client_sdk/session/session.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/kill_fixture.h"
-#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {

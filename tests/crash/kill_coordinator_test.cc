@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "tests/crash/coordinator_kill.h"
-#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {

@@ -102,7 +102,8 @@ std::string KillTest::DigestOf(float value) const {
 // base + sum(u x) / sum(u), rounded once.
 float KillTest::Average(Folded folded) const {
   const auto weight = [](uint64_t examples) {
-    return static_cast<double>(*QuantizeWeight(static_cast<double>(examples), kMaxWeight));
+    return static_cast<double>(
+        *QuantizeWeight(static_cast<double>(examples), kMaxWeight));
   };
   const double a = folded == Folded::kOnlyB ? 0 : weight(kExamplesA);
   const double b = folded == Folded::kOnlyA ? 0 : weight(kExamplesB);

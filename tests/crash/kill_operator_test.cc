@@ -13,8 +13,8 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/operator_kill.h"
-#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
@@ -81,7 +81,8 @@ TEST_F(KillOperatorTest, ReleaseAndQuarantineAfterTheFact) {
       .finish =
           [&] {
             NextRound();
-            EXPECT_TRUE(CurrentVersion().tainted()) << "made from a tainted one";
+            EXPECT_TRUE(CurrentVersion().tainted())
+                << "made from a tainted one";
           },
   });
 }

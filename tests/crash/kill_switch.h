@@ -36,8 +36,8 @@ class KillSwitch {
   // --- the test -------------------------------------------------------------
   // Kills at the `step`-th step from now, counted from 1; 0: never.
   void Arm(int64_t step);
-  void Disarm();  // what was counted and fired since Arm() stays
-  int64_t steps() const;      // since Arm()
+  void Disarm();          // what was counted and fired since Arm() stays
+  int64_t steps() const;  // since Arm()
   // Labels of these steps, in order; of no more than kTraced.
   static constexpr int64_t kTraced = 2048;
   std::vector<std::string> Trace() const;

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "consilium/base/strings.h"
-#include "tests/support/step_walk.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 
@@ -55,9 +55,9 @@ void OperatorKillTest::WalkThrough(const Act& act) {
   const size_t before = killed_at().size();
   WalkSteps({.known = known}, run);
   if (HasFailure()) return;
-  ExpectSteps({killed_at().begin() + static_cast<ptrdiff_t>(before),
-               killed_at().end()},
-              act.steps);
+  ExpectSteps(
+      {killed_at().begin() + static_cast<ptrdiff_t>(before), killed_at().end()},
+      act.steps);
 }
 
 bool OperatorKillTest::Perform(const Act& act, int64_t step) {
@@ -78,7 +78,9 @@ bool OperatorKillTest::Perform(const Act& act, int64_t step) {
   EXPECT_EQ(happened, told.ok() ? 1 : std::min(happened, 1));
   const std::string found = Picture();
   EXPECT_EQ(found != before, act.changes && happened > 0)
-      << "before:\n" << before << "found:\n" << found;
+      << "before:\n"
+      << before << "found:\n"
+      << found;
   ExpectWholeStore();
   // Who got no answer asks again.
   const absl::Status again = act.call();

@@ -46,7 +46,8 @@ class OperatorKillTest : public CoordinatorKillTest {
   template <class Method, class Request, class Response>
   absl::Status Ask(Method method, const Request& request, Response* response) {
     grpc::ClientContext context;
-    return FromGrpc((federation_->admin().*method)(&context, request, response));
+    return FromGrpc(
+        (federation_->admin().*method)(&context, request, response));
   }
   v1::ContributionInfo ContributionOf(const std::string& institution);
   v1::VersionInfo Version(uint64_t number);

@@ -129,8 +129,8 @@ class ConnectionCutTest : public testing::Test {
     options.coordinator = Cat("127.0.0.1:", proxy.port());
     Steps steps;
     std::atomic<bool> armed{false};
-    auto client = ConnectHooked(
-        options, PosixFileSystem(), [&](std::string_view step) {
+    auto client =
+        ConnectHooked(options, PosixFileSystem(), [&](std::string_view step) {
           if (armed && step == cut.step) {
             armed = false;
             proxy.CutNow();
@@ -168,12 +168,12 @@ TEST_F(ConnectionCutTest, AroundEachCallAndEachChunk) {
   Rest("bank-a");
   // How many acknowledgements there are is up to the machine.
   std::erase(steps, "take an acknowledgement");
-  ASSERT_THAT(steps, ElementsAre("call BeginUpload", "after BeginUpload",
-                                 "send chunk 0", "after chunk 0",
-                                 "send chunk 1", "after chunk 1",
-                                 "send chunk 2", "after chunk 2",
-                                 "send chunk 3", "after chunk 3",
-                                 "call CommitUpload", "after CommitUpload"));
+  ASSERT_THAT(
+      steps,
+      ElementsAre("call BeginUpload", "after BeginUpload", "send chunk 0",
+                  "after chunk 0", "send chunk 1", "after chunk 1",
+                  "send chunk 2", "after chunk 2", "send chunk 3",
+                  "after chunk 3", "call CommitUpload", "after CommitUpload"));
   std::vector<Cut> cuts;
   for (const std::string& step : steps) {
     cuts.push_back({Cat("step-", cuts.size()), nullptr, step});
@@ -191,9 +191,8 @@ TEST_F(ConnectionCutTest, InTheMiddleOfEachChunk) {
   constexpr int64_t kStride = 120'000;  // some for each chunk of 1 MiB
   std::vector<Cut> cuts;
   for (int64_t at = 0; at < sent - kSlack; at += kStride) {
-    cuts.push_back(
-        {Cat("up-", at),
-         [at](CuttingProxy& proxy) { proxy.CutAfterSent(at); }, ""});
+    cuts.push_back({Cat("up-", at),
+                    [at](CuttingProxy& proxy) { proxy.CutAfterSent(at); }, ""});
   }
   Run(cuts);
 }

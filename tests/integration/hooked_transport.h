@@ -32,7 +32,8 @@ using StepHook = std::function<void(std::string_view label)>;
 
 class HookedTransport final : public client::internal::Transport {
  public:
-  HookedTransport(std::unique_ptr<client::internal::Transport> inner, StepHook hook)
+  HookedTransport(std::unique_ptr<client::internal::Transport> inner,
+                  StepHook hook)
       : inner_(std::move(inner)), hook_(std::move(hook)) {}
 
   absl::StatusOr<client::internal::Greeting> Hello(
@@ -53,15 +54,16 @@ class HookedTransport final : public client::internal::Transport {
     });
   }
   absl::StatusOr<client::internal::ProgressReply> ReportProgress(
-      const client::internal::RoundRef& round, double fraction, std::string_view text,
+      const client::internal::RoundRef& round, double fraction,
+      std::string_view text,
       const client::internal::CallContext& context) override {
     return Around("ReportProgress", [&] {
       return inner_->ReportProgress(round, fraction, text, context);
     });
   }
   absl::StatusOr<std::optional<client::Refused>> Decline(
-      const client::internal::RoundRef& round, std::string_view reason, bool evaluation,
-      const client::internal::CallContext& context) override {
+      const client::internal::RoundRef& round, std::string_view reason,
+      bool evaluation, const client::internal::CallContext& context) override {
     return inner_->Decline(round, reason, evaluation, context);
   }
   absl::StatusOr<client::internal::BeginOutcome> BeginUpload(
@@ -118,7 +120,8 @@ class HookedTransport final : public client::internal::Transport {
 
 class HookedStream final : public client::internal::UploadStream {
  public:
-  HookedStream(std::unique_ptr<client::internal::UploadStream> inner, StepHook hook)
+  HookedStream(std::unique_ptr<client::internal::UploadStream> inner,
+               StepHook hook)
       : inner_(std::move(inner)), hook_(std::move(hook)) {}
   bool Write(uint64_t index, client::internal::ChunkBytes chunk) override {
     hook_(Cat("send chunk ", index));
@@ -140,8 +143,8 @@ class HookedStream final : public client::internal::UploadStream {
   const StepHook hook_;
 };
 
-inline std::unique_ptr<client::internal::UploadStream> HookedTransport::OpenUpload(
-    const std::string& upload_id) {
+inline std::unique_ptr<client::internal::UploadStream>
+HookedTransport::OpenUpload(const std::string& upload_id) {
   return std::make_unique<HookedStream>(inner_->OpenUpload(upload_id), hook_);
 }
 
@@ -154,13 +157,16 @@ inline absl::StatusOr<std::unique_ptr<client::Client>> ConnectHooked(
   parts.deps.clock = SystemClock();
   parts.deps.sleeper = SystemSleeper();
   parts.deps.random = SystemRandom();
-  parts.runner = std::make_unique<client::internal::TimerThread>(parts.deps.clock);
-  CONSILIUM_ASSIGN_OR_RETURN(parts.lock, client::internal::LockState(fs, options));
-  CONSILIUM_ASSIGN_OR_RETURN(parts.identity,
-                             client::internal::LoadIdentity(fs, options.identity_dir,
-                                                    parts.deps.clock->Now()));
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<client::internal::Transport> transport,
-                             client::internal::MakeGrpcTransport(options));
+  parts.runner =
+      std::make_unique<client::internal::TimerThread>(parts.deps.clock);
+  CONSILIUM_ASSIGN_OR_RETURN(parts.lock,
+                             client::internal::LockState(fs, options));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      parts.identity, client::internal::LoadIdentity(fs, options.identity_dir,
+                                                     parts.deps.clock->Now()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      std::unique_ptr<client::internal::Transport> transport,
+      client::internal::MakeGrpcTransport(options));
   parts.transport =
       std::make_unique<HookedTransport>(std::move(transport), std::move(hook));
   CONSILIUM_ASSIGN_OR_RETURN(
