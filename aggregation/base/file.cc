@@ -1,4 +1,5 @@
 #include "consilium/base/file.h"
+#include "consilium/base/sync_name.h"
 
 #include <utility>
 

@@ -10,6 +10,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/secure/key_file.h"
 #include "consilium/secure/sha256.h"
 

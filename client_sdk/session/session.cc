@@ -7,6 +7,7 @@
 #include "consilium/aggregation/codec.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/base/utf8.h"
 #include "consilium/secure/ca.h"
 

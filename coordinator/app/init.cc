@@ -6,6 +6,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/proxy.h"

@@ -93,7 +93,7 @@ BlobStore::BlobStore(FileSystem* fs, std::string blobs_dir,
 absl::Status BlobStore::Prepare() {
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(dir_));
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(temp_dir_));
-  // Shards: this process takes those that it finds for durable.
+  // A killed process may have made folders in it without syncing their names.
   return fs_->SyncDir(dir_);
 }
 

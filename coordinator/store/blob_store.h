@@ -71,8 +71,7 @@ class BlobStore {
   BlobStore(FileSystem* fs, std::string blobs_dir, std::string temp_dir,
             SpareFiles* spares = nullptr);
 
-  // Makes the folders, and all in them durable that a killed process may have
-  // left without a sync. Idempotent.
+  // Makes the folders. Idempotent.
   absl::Status Prepare();
 
   // A temporary file. expected_bytes > 0 preallocates, so that a full disk

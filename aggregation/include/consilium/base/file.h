@@ -175,11 +175,6 @@ absl::Status WriteFileAtomic(FileSystem* fs, const std::string& path,
 absl::Status RenameDurably(FileSystem* fs, const std::string& from,
                            const std::string& to);
 
-// The name of a file or folder that is there survives a loss of power, whoever
-// made it: a process that was killed may not have come to that. OK also where
-// the folder above is not ours to read.
-absl::Status SyncName(FileSystem* fs, const std::string& path);
-
 // "a" and "b" give "a/b", one slash between them; an absolute `name` wins.
 std::string JoinPath(std::string_view directory, std::string_view name);
 

@@ -8,6 +8,7 @@
 
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/base/threads.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
