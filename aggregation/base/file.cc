@@ -1,4 +1,5 @@
 #include "consilium/base/file.h"
+#include "consilium/base/sync_name.h"
 
 #include <utility>
 
@@ -76,6 +77,11 @@ absl::Status RenameDurably(FileSystem* fs, const std::string& from,
   CONSILIUM_RETURN_IF_ERROR(fs->SyncDir(to_directory));
   if (from_directory == to_directory) return absl::OkStatus();
   return fs->SyncDir(from_directory);
+}
+
+absl::Status SyncName(FileSystem* fs, const std::string& path) {
+  const absl::Status status = fs->SyncDir(DirName(path));
+  return absl::IsPermissionDenied(status) ? absl::OkStatus() : status;
 }
 
 std::string JoinPath(std::string_view directory, std::string_view name) {

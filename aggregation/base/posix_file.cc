@@ -324,7 +324,10 @@ class RealFileSystem final : public FileSystem {
     if (::mkdir(directory.c_str(), mode_t{mode}) != 0 && errno != EEXIST) {
       return ErrnoStatus(errno, "make", directory);
     }
-    return SyncDir(parent);
+    const absl::Status status = SyncDir(parent);
+    // Else the next call would find it and take it for durable.
+    if (!status.ok()) ::rmdir(directory.c_str());
+    return status;
   }
 
   absl::StatusOr<std::vector<std::string>> List(

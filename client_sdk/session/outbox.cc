@@ -10,6 +10,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/secure/key_file.h"
 #include "consilium/secure/sha256.h"
 
@@ -134,6 +135,7 @@ absl::StatusOr<std::unique_ptr<Outbox>> Outbox::Create(Options options,
                                                        const SessionDeps& deps,
                                                        EventSink* events) {
   CONSILIUM_RETURN_IF_ERROR(deps.fs->MakeDirs(options.directory));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(deps.fs, options.directory));
   return std::unique_ptr<Outbox>(new Outbox(std::move(options), deps, events));
 }
 

@@ -7,6 +7,7 @@
 #include "consilium/aggregation/codec.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/base/utf8.h"
 #include "consilium/secure/ca.h"
 
@@ -83,6 +84,7 @@ absl::StatusOr<std::unique_ptr<FileLock>> LockState(
     FileSystem* fs, const ClientOptions& options) {
   const std::string directory = StateDirectory(options);
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(directory));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(fs, directory));
   return fs->LockFile(JoinPath(directory, "lock"));
 }
 

@@ -1,6 +1,7 @@
 // Client::Connect lives here and not in the session, so that the session
 // builds and is tested without gRPC.
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -27,6 +28,10 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeGrpcTransport(
   ChannelOptions channel;
   channel.keepalive_time = options.keepalive_time;
   channel.keepalive_timeout = options.keepalive_timeout;
+  // A policy that asks for quick retries is not held up by the connection.
+  channel.reconnect_initial =
+      std::min(channel.reconnect_initial, options.retry.cap);
+  channel.reconnect_cap = std::min(channel.reconnect_cap, options.retry.cap);
   channel.server_name = options.server_name;
   // Two clients of one process are two institutions, or one that renews.
   channel.own_connection = true;

@@ -6,6 +6,7 @@
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/proxy.h"
@@ -213,6 +214,7 @@ absl::StatusOr<InitResult> InitFederation(const InitOptions& options,
     }
   }
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory, 0700));
+  CONSILIUM_RETURN_IF_ERROR(SyncName(fs, options.directory));
   absl::StatusOr<InitResult> result = Maker(options, now, fs, random).Make();
   if (!result.ok()) {
     if (existed) {

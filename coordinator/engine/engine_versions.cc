@@ -419,6 +419,11 @@ absl::StatusOr<VersionRow> Engine::AddImported(
     const Sha256Digest& digest, int64_t bytes, const std::string& reason) {
   MutexLock lock(&mu_);
   CONSILIUM_RETURN_IF_ERROR(CheckImport(*layout));
+  // Asked for again by somebody whose answer was lost: it is there.
+  if (current_.has_value() && !current_->round.has_value() &&
+      current_->digest == digest) {
+    return *current_;
+  }
   const std::shared_ptr<const FederationLayout> before = layout_.load();
   layout_.store(layout);
   const absl::Time now = deps_.clock->Now();

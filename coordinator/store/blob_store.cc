@@ -92,7 +92,9 @@ BlobStore::BlobStore(FileSystem* fs, std::string blobs_dir,
 
 absl::Status BlobStore::Prepare() {
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(dir_));
-  return fs_->MakeDirs(temp_dir_);
+  CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(temp_dir_));
+  // A killed process may have made folders in it without syncing their names.
+  return fs_->SyncDir(dir_);
 }
 
 std::string BlobStore::PathOf(const Sha256Digest& digest) const {

@@ -177,7 +177,6 @@ int Open(sqlite3_vfs* vfs, const char* name, sqlite3_file* file, int flags,
   if (name == nullptr) return SQLITE_CANTOPEN;
   Context& context = Of(vfs);
   const bool create = (flags & SQLITE_OPEN_CREATE) != 0;
-  const bool existed = context.fs->Exists(name);
   absl::StatusOr<std::unique_ptr<File>> opened = context.fs->Open(
       name, {.write = (flags & SQLITE_OPEN_READWRITE) != 0,
              .create = create,
@@ -190,9 +189,10 @@ int Open(sqlite3_vfs* vfs, const char* name, sqlite3_file* file, int flags,
   open->path = name;
   open->node = context.nodes.Get(name);
   open->remove_on_close = (flags & SQLITE_OPEN_DELETEONCLOSE) != 0;
+  // Also of one that is there: a process killed since may have just made it.
   open->sync_folder =
-      !existed && (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL |
-                            SQLITE_OPEN_SUPER_JOURNAL)) != 0;
+      create && (flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL |
+                          SQLITE_OPEN_SUPER_JOURNAL)) != 0;
   handle->open = open.release();
   handle->base.pMethods = &kMethods;
   if (out_flags != nullptr) *out_flags = flags;

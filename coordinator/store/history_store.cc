@@ -103,6 +103,9 @@ absl::Status HistoryStore::Impl::Open() {
   // A restored copy may be in rollback mode; WAL is a property of the file.
   CONSILIUM_RETURN_IF_ERROR(connection->Script("PRAGMA journal_mode=WAL"));
   CONSILIUM_RETURN_IF_ERROR(Migrate(*connection, EmbeddedMigrations()));
+  // A process killed in a commit leaves it in the log, to be read but not yet
+  // durable; whoever is told of it must find it again. This syncs the log.
+  CONSILIUM_RETURN_IF_ERROR(connection->Script("PRAGMA wal_checkpoint"));
   writer_ = std::move(connection);
   thread_ = std::thread([this] { WriterLoop(); });
   writer_id_ = thread_.get_id();

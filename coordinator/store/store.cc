@@ -76,6 +76,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
     CONSILIUM_RETURN_IF_ERROR(store->spares_.Prepare());
     CONSILIUM_RETURN_IF_ERROR(store->spools_.Prepare());
     CONSILIUM_RETURN_IF_ERROR(store->round_keys_.Prepare());
+    // What a killed process made and did not sync is here for this one too.
+    CONSILIUM_RETURN_IF_ERROR(fs->SyncDir(store->data_dir()));
   }
   return store;
 }

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -100,12 +101,12 @@ absl::Status LocalFederation::ConnectAdmin() {
           CertificateUse::kClient, absl::Now()));
   ChannelOptions channel;
   channel.own_connection = true;
-  grpc::ChannelArguments arguments = MakeChannelArguments(channel);
   // A coordinator that starts beside us is up in a moment.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
-  admin_ = v1::AdminService::NewStub(grpc::CreateCustomChannel(
-      address(), MakeClientCredentials(identity), arguments));
+  channel.reconnect_initial = absl::Milliseconds(20);
+  channel.reconnect_cap = absl::Milliseconds(200);
+  admin_ = v1::AdminService::NewStub(
+      grpc::CreateCustomChannel(address(), MakeClientCredentials(identity),
+                                MakeChannelArguments(channel)));
   return absl::OkStatus();
 }
 
@@ -124,11 +125,13 @@ absl::Status LocalFederation::StartCoordinator() {
 
 absl::Status LocalFederation::WaitUntilUp(absl::Duration timeout) {
   const absl::Time until = absl::Now() + timeout;
-  for (;;) {
+  // Short ones first: a process that ends at its start is seen between calls.
+  absl::Duration patience = absl::Milliseconds(200);
+  for (;; patience = std::min(patience * 2, absl::Seconds(5))) {
     grpc::ClientContext context;
     // A call that fails fast would leave nobody to drive the connection.
     context.set_wait_for_ready(true);
-    SetTimeout(context, absl::Seconds(2));
+    SetTimeout(context, patience);
     v1::StatusInfo status;
     const grpc::Status up = admin_->GetStatus(&context, {}, &status);
     if (up.ok()) return absl::OkStatus();

@@ -8,9 +8,7 @@
 namespace consilium {
 namespace {
 
-constexpr int kInitialReconnectMillis = 500;
 constexpr int kReadChunkBytes = 256 << 10;
-constexpr int kMaxReconnectMillis = 15'000;
 
 int Millis(absl::Duration duration) {
   return static_cast<int>(std::clamp<int64_t>(
@@ -28,8 +26,9 @@ grpc::ChannelArguments MakeChannelArguments(const ChannelOptions& options) {
   // A site may wait for hours without a byte of data: ping all the same.
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
-                   kInitialReconnectMillis);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMillis);
+                   Millis(options.reconnect_initial));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   Millis(options.reconnect_cap));
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
   arguments.SetMaxSendMessageSize(options.max_message_bytes);

@@ -10,163 +10,18 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <variant>
 
-#include "client_sdk/session/session.h"
-#include "client_sdk/session/timer_thread.h"
-#include "client_sdk/transport/make_transport.h"
-#include "consilium/base/retry.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/client/client.h"
-#include "consilium/secure/random.h"
 #include "consilium/secure/tls13.h"
 #include "tests/crash/kill_switch.h"
+#include "tests/integration/hooked_transport.h"
 
 namespace consilium {
 namespace {
-
-namespace internal = client::internal;
-
-// Steps before a call leaves and after its answer has come.
-class KillingTransport final : public internal::Transport {
- public:
-  KillingTransport(std::unique_ptr<internal::Transport> inner, KillSwitch* kill)
-      : inner_(std::move(inner)), kill_(kill) {}
-
-  absl::StatusOr<internal::Greeting> Hello(
-      const internal::HelloCall& call,
-      const internal::CallContext& context) override {
-    return Around("Hello", [&] { return inner_->Hello(call, context); });
-  }
-  absl::StatusOr<std::string> RenewCertificate(
-      const std::string& csr_pem,
-      const internal::CallContext& context) override {
-    return inner_->RenewCertificate(csr_pem, context);
-  }
-  absl::StatusOr<internal::WorkReply> WaitForWork(
-      uint64_t known_revision, absl::Duration max_wait,
-      const internal::CallContext& context) override {
-    return Around("WaitForWork", [&] {
-      return inner_->WaitForWork(known_revision, max_wait, context);
-    });
-  }
-  absl::StatusOr<internal::ProgressReply> ReportProgress(
-      const internal::RoundRef& round, double fraction, std::string_view text,
-      const internal::CallContext& context) override {
-    return Around("ReportProgress", [&] {
-      return inner_->ReportProgress(round, fraction, text, context);
-    });
-  }
-  absl::StatusOr<std::optional<client::Refused>> Decline(
-      const internal::RoundRef& round, std::string_view reason, bool evaluation,
-      const internal::CallContext& context) override {
-    return inner_->Decline(round, reason, evaluation, context);
-  }
-  absl::StatusOr<internal::BeginOutcome> BeginUpload(
-      const internal::Manifest& manifest,
-      const internal::CallContext& context) override {
-    return Around("BeginUpload",
-                  [&] { return inner_->BeginUpload(manifest, context); });
-  }
-  absl::StatusOr<internal::CommitOutcome> CommitUpload(
-      const std::string& upload_id, const Sha256Digest& payload_digest,
-      const internal::CallContext& context) override {
-    return Around("CommitUpload", [&] {
-      return inner_->CommitUpload(upload_id, payload_digest, context);
-    });
-  }
-  absl::StatusOr<std::optional<client::Refused>> ReportEvaluation(
-      const client::EvaluateTask& task, uint64_t examples,
-      const std::map<std::string, double>& metrics,
-      const internal::CallContext& context) override {
-    return Around("ReportEvaluation", [&] {
-      return inner_->ReportEvaluation(task, examples, metrics, context);
-    });
-  }
-  std::unique_ptr<internal::UploadStream> OpenUpload(
-      const std::string& upload_id) override;
-  absl::Status Download(const internal::DownloadCall& call,
-                        const internal::DownloadSink& sink,
-                        const internal::CallContext& context) override {
-    return Around("Download", [&] {
-      return inner_->Download(
-          call,
-          [&](uint64_t total, uint64_t offset,
-              std::span<const std::byte> bytes) {
-            kill_->Step("part of a download");
-            return sink(total, offset, bytes);
-          },
-          context);
-    });
-  }
-  absl::Status Reconnect() override { return inner_->Reconnect(); }
-
- private:
-  template <typename Call>
-  std::invoke_result_t<const Call&> Around(const char* name, const Call& call) {
-    kill_->Step(Cat("call ", name));
-    auto result = call();
-    kill_->Step(Cat("after ", name));
-    return result;
-  }
-
-  const std::unique_ptr<internal::Transport> inner_;
-  KillSwitch* const kill_;
-};
-
-class KillingStream final : public internal::UploadStream {
- public:
-  KillingStream(std::unique_ptr<internal::UploadStream> inner, KillSwitch* kill)
-      : inner_(std::move(inner)), kill_(kill) {}
-  bool Write(uint64_t index, internal::ChunkBytes chunk) override {
-    kill_->Step(Cat("send chunk ", index));
-    return inner_->Write(index, std::move(chunk));
-  }
-  void Done() override { inner_->Done(); }
-  absl::StatusOr<std::optional<internal::UploadReply>> Read() override {
-    auto reply = inner_->Read();
-    kill_->Step("take an acknowledgement");
-    return reply;
-  }
-  absl::Status Finish() override { return inner_->Finish(); }
-  void Cancel() override { inner_->Cancel(); }
-
- private:
-  const std::unique_ptr<internal::UploadStream> inner_;
-  KillSwitch* const kill_;
-};
-
-std::unique_ptr<internal::UploadStream> KillingTransport::OpenUpload(
-    const std::string& upload_id) {
-  return std::make_unique<KillingStream>(inner_->OpenUpload(upload_id), kill_);
-}
-
-// As Client::Connect, with steps.
-absl::StatusOr<std::unique_ptr<client::Client>> Connect(
-    const client::ClientOptions& options, FileSystem* fs, KillSwitch* kill) {
-  internal::Session::Parts parts;
-  parts.options = options;
-  parts.deps.fs = fs;
-  parts.deps.clock = SystemClock();
-  parts.deps.sleeper = SystemSleeper();
-  parts.deps.random = SystemRandom();
-  parts.runner = std::make_unique<internal::TimerThread>(parts.deps.clock);
-  CONSILIUM_ASSIGN_OR_RETURN(parts.lock, internal::LockState(fs, options));
-  CONSILIUM_ASSIGN_OR_RETURN(parts.identity,
-                             internal::LoadIdentity(fs, options.identity_dir,
-                                                    parts.deps.clock->Now()));
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<internal::Transport> transport,
-                             internal::MakeGrpcTransport(options));
-  parts.transport =
-      std::make_unique<KillingTransport>(std::move(transport), kill);
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::unique_ptr<internal::Session> session,
-      internal::Session::Create(std::move(parts), CancelToken()));
-  return std::make_unique<client::Client>(std::move(session));
-}
 
 absl::Status Train(client::Client& session, const client::TrainTask& task,
                    float delta, uint64_t examples, KillSwitch* kill) {
@@ -221,8 +76,10 @@ absl::Status Run(char** argv) {
   options.proxy = "none";
   options.retry.initial = absl::Milliseconds(5);
   options.retry.cap = absl::Milliseconds(100);
-  CONSILIUM_ASSIGN_OR_RETURN(const auto session,
-                             Connect(options, &fs, kill.get()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto session,
+      ConnectHooked(options, &fs,
+                    [&](std::string_view step) { kill->Step(step); }));
   return TakePart(*session, std::strtoull(argv[3], nullptr, 10),
                   std::strtof(argv[4], nullptr),
                   std::strtoull(argv[5], nullptr, 10), kill.get());

@@ -9,8 +9,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <string>
 #include <string_view>
 
+#include "consilium/base/strings.h"
 #include "consilium/secure/tls13.h"
 #include "coordinator/app/config.h"
 #include "coordinator/app/logging.h"
@@ -21,12 +23,51 @@ namespace consilium {
 namespace {
 
 KillSwitch* g_kill = nullptr;
+// What the transaction under way does, in words; of the one writer thread.
+thread_local std::string t_deeds;
+
+// The n-th text between quotes, counted from 0.
+std::string_view Quoted(std::string_view sql, int n) {
+  for (;; --n) {
+    const size_t first = sql.find('\'');
+    const size_t end = sql.find('\'', first + 1);
+    if (first == sql.npos || end == sql.npos) return "";
+    if (n == 0) return sql.substr(first + 1, end - first - 1);
+    sql.remove_prefix(end + 1);
+  }
+}
+
+// Phases of rounds and states of contributions that are stored, and actions of
+// operators.
+void NoteDeed(sqlite3_stmt* statement, std::string_view sql) {
+  const bool phase = sql.starts_with("UPDATE round SET attempt") ||
+                     sql.starts_with("INSERT INTO round (");
+  const bool contribution = sql.starts_with("INSERT INTO contribution") ||
+                            sql.starts_with("UPDATE contribution SET state");
+  const bool audit = sql.starts_with("INSERT INTO audit");
+  if (!phase && !contribution && !audit) return;
+  char* const text = sqlite3_expanded_sql(statement);
+  if (text == nullptr) return;
+  std::string_view values = text;
+  if (contribution && values.starts_with("INSERT")) {
+    CatInto(t_deeds, " upload");
+  } else {
+    CatInto(t_deeds, " ", Quoted(values, audit ? 1 : 0));
+  }
+  sqlite3_free(text);
+}
 
 // Before a COMMIT begins, and after it is durable, before anybody is told.
 int OnStatement(unsigned event, void*, void* statement, void*) {
-  const char* sql = sqlite3_sql(static_cast<sqlite3_stmt*>(statement));
-  if (sql == nullptr || std::string_view(sql) != "COMMIT") return 0;
-  g_kill->Step(event == SQLITE_TRACE_STMT ? "commit" : "after the commit");
+  auto* const prepared = static_cast<sqlite3_stmt*>(statement);
+  const char* text = sqlite3_sql(prepared);
+  const std::string_view sql = text == nullptr ? "" : text;
+  if (event == SQLITE_TRACE_STMT) NoteDeed(prepared, sql);
+  if (sql == "ROLLBACK") t_deeds.clear();
+  if (sql != "COMMIT") return 0;
+  const bool before = event == SQLITE_TRACE_STMT;
+  g_kill->Step(Cat(before ? "commit" : "after the commit", t_deeds));
+  if (!before) t_deeds.clear();
   return 0;
 }
 

@@ -8,10 +8,12 @@
 #include <map>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "consilium/base/strings.h"
 #include "tests/crash/engine_world.h"
 #include "tests/crash/round_play.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
@@ -20,6 +22,10 @@ enum class Loss {
   kPower,
   kPowerTwice,  // and once more soon after, which often is inside recovery
   kProcess,     // kill -9: what was written stays
+  // kill -9, and the power after the next process has told its state, or
+  // everything: what the dead one had not synced goes then.
+  kProcessThenPowerSoon,
+  kProcessThenPowerLate,
 };
 
 struct Case {
@@ -58,39 +64,77 @@ Case UndisturbedCase(const Layout& layout, Ending ending, int64_t round = 1) {
   return c;
 }
 
-void LoseAt(const Case& c, int64_t k, Loss loss) {
+// How far the round was when the first loss came.
+enum class Met { kNothing, kBeforeTheFold, kAfterTheFold };
+
+// Cuts the power after the so many-th step that a player takes from now on.
+class LaterCut {
+ public:
+  LaterCut(EngineWorld* world, RoundPlay* play) {
+    play->OnStep([this, world] {
+      if (steps_left_ > 0 && --steps_left_ == 0) world->fs().CrashAt(1);
+    });
+  }
+  void Arm(int steps) { steps_left_ = steps; }
+
+ private:
+  int steps_left_ = 0;
+};
+
+Met LoseAt(const Case& c, int64_t k, Loss loss) {
   const uint64_t seed =
       static_cast<uint64_t>(k) * 3 + static_cast<uint64_t>(loss);
   SCOPED_TRACE(Cat("change ", k, " of ", c.changes, ", seed ", seed, ", loss ",
                    static_cast<int>(loss)));
   EngineWorld world(c.image);
   RoundPlay play(c.round, c.ending);
+  LaterCut cut(&world, &play);
   world.fs().CrashAt(k);
-  int losses = 0;
-  for (;;) {
+  Met met = Met::kNothing;
+  for (int losses = 0;; ++losses) {
     const absl::Status status = play.Run(world);
     if (!world.fs().crashed()) {
       EXPECT_OK(status);
       break;
     }
-    world.Down();
-    if (loss == Loss::kProcess) {
-      world.fs().KillProcess();
-    } else {
-      world.fs().Crash(seed + static_cast<uint64_t>(losses));
+    if (losses == 0) {
+      met = play.folded_at() > 0 ? Met::kAfterTheFold : Met::kBeforeTheFold;
     }
-    ++losses;
-    if (loss == Loss::kPowerTwice && losses == 1) {
-      world.fs().CrashAt(1 + static_cast<int64_t>(seed % 23));
+    world.Down();
+    switch (loss) {
+      case Loss::kPower:
+        world.fs().Crash(seed);
+        break;
+      case Loss::kPowerTwice:
+        world.fs().Crash(seed + static_cast<uint64_t>(losses));
+        if (losses == 0)
+          world.fs().CrashAt(1 + static_cast<int64_t>(seed % 23));
+        break;
+      case Loss::kProcess:
+        world.fs().KillProcess();
+        break;
+      case Loss::kProcessThenPowerSoon:
+      case Loss::kProcessThenPowerLate:
+        if (losses > 0) {
+          world.fs().CrashKeepingNothingUnsynced();
+          break;
+        }
+        world.fs().KillProcess();
+        cut.Arm(loss == Loss::kProcessThenPowerSoon ? 1 : RoundPlay::kSteps);
+        break;
     }
   }
-  EXPECT_GT(losses, 0);
   if (!testing::Test::HasFailure()) play.ExpectKept(world, c.digest);
+  return met;
 }
 
-// Threads write beside each other, so that one run makes a few changes more
-// than another: the last of them are left out.
-constexpr int64_t kMargin = 3;
+// Every `stride`-th change from `first` on.
+void Walk(const Case& c, int64_t first, int64_t stride,
+          absl::FunctionRef<Loss(int64_t)> loss_at) {
+  WalkSteps(
+      {.known = c.changes, .first = first, .stride = stride},
+      [&](int64_t k) { return LoseAt(c, k, loss_at(k)) != Met::kNothing; });
+}
 
 // Every change, in shards that can run beside each other.
 constexpr int64_t kShards = 4;
@@ -98,26 +142,40 @@ class EnginePowerTest : public testing::TestWithParam<int64_t> {};
 
 TEST_P(EnginePowerTest, APromotedRoundSurvivesTheLossOfPower) {
   const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted, 2);
-  for (int64_t k = GetParam(); k <= c.changes - kMargin && !HasFailure();
-       k += kShards) {
-    LoseAt(c, k, Loss::kPower);
-  }
+  Walk(c, GetParam(), kShards, [](int64_t) { return Loss::kPower; });
 }
 
 TEST_P(EnginePowerTest, APromotedRoundSurvivesTwoLossesAndKilledProcesses) {
   const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted);
-  for (int64_t k = GetParam(); k <= c.changes - kMargin && !HasFailure();
-       k += kShards) {
-    LoseAt(c, k, k % 8 < 4 ? Loss::kPowerTwice : Loss::kProcess);
-  }
+  Walk(c, GetParam(), kShards, [](int64_t k) {
+    return k % 8 < 4 ? Loss::kPowerTwice : Loss::kProcess;
+  });
+}
+
+// What a killed process had not synced is seen by the next one, which builds
+// on it and tells of it; then the power fails.
+TEST_P(EnginePowerTest, AProcessIsKilledAndThePowerFailsOnceTheNextHasLooked) {
+  const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted);
+  Walk(c, GetParam(), kShards,
+       [](int64_t) { return Loss::kProcessThenPowerSoon; });
+}
+
+TEST_P(EnginePowerTest, AProcessIsKilledAndThePowerFailsAfterTheRound) {
+  const Case c = UndisturbedCase(SmallLayout(), Ending::kPromoted);
+  Walk(c, GetParam(), kShards,
+       [](int64_t) { return Loss::kProcessThenPowerLate; });
 }
 
 TEST_P(EnginePowerTest, UploadsOfManyChunksSurviveTheLossOfPower) {
   const Case c = UndisturbedCase(LayoutOfTwoFrames(), Ending::kPromoted);
-  for (int64_t k = c.contributed_at + GetParam();
-       k <= c.folded_at && !HasFailure(); k += kShards) {
-    LoseAt(c, k, Loss::kPower);
-  }
+  WalkSteps({.known = c.folded_at,
+             .first = c.contributed_at + GetParam(),
+             .stride = kShards},
+            [&](int64_t k) {
+              const Met met = LoseAt(c, k, Loss::kPower);
+              return met == Met::kBeforeTheFold ||
+                     (met == Met::kAfterTheFold && k <= c.folded_at);
+            });
 }
 
 INSTANTIATE_TEST_SUITE_P(Shard, EnginePowerTest,
@@ -128,10 +186,7 @@ class OtherEndingsTest : public testing::TestWithParam<Ending> {};
 
 TEST_P(OtherEndingsTest, SurviveTheLossOfPower) {
   const Case c = UndisturbedCase(SmallLayout(), GetParam());
-  for (int64_t k = c.contributed_at; k <= c.changes - kMargin && !HasFailure();
-       ++k) {
-    LoseAt(c, k, Loss::kPower);
-  }
+  Walk(c, c.contributed_at, 1, [](int64_t) { return Loss::kPower; });
 }
 
 INSTANTIATE_TEST_SUITE_P(Rounds, OtherEndingsTest,

@@ -15,6 +15,7 @@
 #include "tests/crash/engine_world.h"
 #include "tests/crash/fake_institution.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
@@ -160,14 +161,24 @@ class EngineRevokeTest : public testing::TestWithParam<Trouble> {
   void Walk(Before before, const std::string& who, InstitutionState to,
             Check check) {
     const DiskImage image = ImageOf(before);
-    int64_t k = 1;
-    for (bool met = true; met && !HasFailure(); ++k) {
+    WalkSteps({.known = ChangesOf(image, who, to)}, [&](int64_t k) {
       SCOPED_TRACE(Cat("change ", k));
       EngineWorld world(image);
-      met = SetInTrouble(world, who, to, k, GetParam());
+      const bool met = SetInTrouble(world, who, to, k, GetParam());
       if (!HasFailure()) check(world);
-    }
-    EXPECT_GT(k, 3);
+      return met;
+    });
+  }
+
+ private:
+  // Of files, when nothing goes wrong.
+  static int64_t ChangesOf(const DiskImage& image, const std::string& who,
+                           InstitutionState to) {
+    EngineWorld world(image);
+    EXPECT_OK(world.Boot());
+    const int64_t before = world.fs().ops();
+    EXPECT_OK(Set(world, who, to));
+    return world.fs().ops() - before;
   }
 };
 

@@ -12,6 +12,7 @@
 #include "tests/crash/engine_world.h"
 #include "tests/crash/round_play.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
@@ -51,11 +52,13 @@ void ExpectClear(const absl::Status& status) {
                              testing::ContainsRegex("free (disk )?space")));
 }
 
-void FailAt(const Case& c, int64_t k, Trouble trouble) {
+// False: the round came to its end before the k-th change.
+bool FailAt(const Case& c, int64_t k, Trouble trouble) {
   SCOPED_TRACE(Cat("change ", k, " of ", c.changes, ", trouble ",
                    static_cast<int>(trouble)));
   EngineWorld world(c.image);
   RoundPlay play(1, Ending::kPromoted);
+  const int64_t before = world.fs().ops();
   if (trouble == Trouble::kFull) {
     world.fs().FillUpAt(k);
   } else if (trouble == Trouble::kOneFull) {
@@ -64,6 +67,7 @@ void FailAt(const Case& c, int64_t k, Trouble trouble) {
     world.fs().FailAt(k, absl::UnavailableError("I/O error"));
   }
   absl::Status status = play.Run(world);
+  const bool met = world.fs().ops() - before >= k;
   for (int tries = 0; !status.ok() && tries < 5; ++tries) {
     if (trouble == Trouble::kFull) ExpectClear(status);
     world.fs().CancelFaults();
@@ -73,13 +77,14 @@ void FailAt(const Case& c, int64_t k, Trouble trouble) {
     status = play.Run(world);
   }
   EXPECT_OK(status);
-  if (testing::Test::HasFailure()) return;
+  if (testing::Test::HasFailure()) return met;
   world.fs().CancelFaults();
   play.ExpectKept(world, c.first);
-  if (k % 7 != 0) return;
+  if (k % 7 != 0) return met;
   if (trouble != Trouble::kFull) world.Down();  // as above
   EXPECT_OK(RoundPlay(2, Ending::kPromoted).Run(world));
   EXPECT_EQ(RoundPlay::CandidateOf(world, 2), c.second);
+  return met;
 }
 
 // Every change, in shards that can run beside each other.
@@ -88,16 +93,17 @@ class EngineSpaceTest : public testing::TestWithParam<int64_t> {};
 
 TEST_P(EngineSpaceTest, ARoundGoesOnOnceAFullDiskHasSpaceAgain) {
   const Case c = UndisturbedCase();
-  for (int64_t k = GetParam(); k <= c.changes && !HasFailure(); k += kShards) {
-    FailAt(c, k, Trouble::kFull);
-  }
+  WalkSteps({.known = c.changes, .first = GetParam(), .stride = kShards},
+            [&](int64_t k) { return FailAt(c, k, Trouble::kFull); });
 }
 
 TEST_P(EngineSpaceTest, ARoundOutlivesAStepThatFails) {
   const Case c = UndisturbedCase();
-  for (int64_t k = GetParam(); k <= c.changes && !HasFailure(); k += kShards) {
-    FailAt(c, k, k % 8 < 4 ? Trouble::kOneFull : Trouble::kOneError);
-  }
+  WalkSteps({.known = c.changes, .first = GetParam(), .stride = kShards},
+            [&](int64_t k) {
+              return FailAt(c, k,
+                            k % 8 < 4 ? Trouble::kOneFull : Trouble::kOneError);
+            });
 }
 
 INSTANTIATE_TEST_SUITE_P(Shard, EngineSpaceTest,

@@ -6,139 +6,51 @@
 
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "consilium/base/strings.h"
-#include "proto/wire/status.h"
-#include "tests/crash/kill_fixture.h"
+#include "tests/crash/coordinator_kill.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 namespace {
 
-using Conduct = SdkInstitution::Conduct;
+using KillCoordinatorTest = CoordinatorKillTest;
 
-class KillCoordinatorTest : public KillTest {
- protected:
-  void SetUp() override {
-    KillTest::SetUp();
-    if (HasFatalFailure()) return;
-    a_ = StartInstitution("bank-a", kDeltaA, kExamplesA);
-    b_ = StartInstitution("bank-b", kDeltaB, kExamplesB);
-  }
-  void TearDown() override {
-    a_.reset();
-    b_.reset();
-    KillTest::TearDown();
-  }
+using Labels = std::vector<std::string>;
+// On the way to every end, from bank-b's act on; and that of a fold.
+const Labels kFailSteps = {"commit failed", "after the commit failed"};
+const Labels kFoldSteps = {
+    "make ",         ".spool",        "sync ",
+    "sync folder ",  "commit upload", "commit committed aggregating",
+    ".blob-tmp",     "rename to ",    "/blobs/",
+    "commit folded", "evaluating",    "after the commit folded"};
 
-  // After a kill: the process is gone, a new one is up.
-  void Revive() {
-    ASSERT_EQ(federation_->coordinator().Wait(kKillTestTimeout), 128 + SIGKILL);
-    ASSERT_TRUE(kill_->fired());
-    labels_.push_back(kill_->label());
-    // Beyond the end of recovery this meets the round that goes on.
-    const bool again = kill_again_ && labels_.size() % 2 == 1;
-    kill_->Arm(again ? 1 + static_cast<int64_t>(labels_.size() % 5) : 0);
-    ASSERT_OK(federation_->StartCoordinator());
-    if (!federation_->WaitUntilUp(kKillTestTimeout).ok()) Revive();
-  }
+Labels With(Labels labels, const Labels& more) {
+  labels.insert(labels.end(), more.begin(), more.end());
+  return labels;
+}
 
-  // Repeats an operator's call until it is answered; `done` says whether an
-  // unanswered one was carried out.
-  void Insist(const std::function<absl::Status()>& call,
-              const std::function<bool()>& done) {
-    absl::Status status = call();
-    while (!status.ok() && kill_->fired() && !HasFatalFailure()) {
-      Revive();
-      status = done() ? absl::OkStatus() : call();
-    }
-    ASSERT_OK(status);
-  }
-
-  // Starts the round, with the kill at its `step`-th step; 0: none.
-  void StartRound(int64_t step) {
-    ++round_;
-    kill_->Arm(step);
-    Insist([&] { return federation_->StartRound().status(); },
-           [&] { return Look(round_).ok(); });
-  }
-
-  absl::Status Cancel() {
-    grpc::ClientContext context;
-    v1::CancelRoundRequest request;
-    request.set_round(round_);
-    request.set_reason("wrong data");
-    v1::RoundInfo info;
-    return FromGrpc(federation_->admin().CancelRound(&context, request, &info));
-  }
-
-  // The round ends like this, revived as often as it takes. False: nothing was
-  // killed.
-  bool EndsAs(const std::string& phase) {
-    absl::StatusOr<v1::RoundInfo> end;
-    for (;;) {
-      end = federation_->WatchRound(round_, nullptr, kKillTestTimeout);
-      if (end.ok() && end->terminal()) break;
-      if (kill_->fired()) {
-        Revive();
-      } else if (!end.ok() && !absl::IsUnavailable(end.status())) {
-        ADD_FAILURE() << end.status();
-      }
-      if (HasFailure()) return false;
-    }
-    kill_->Arm(0);
-    const bool killed = labels_.size() > kills_seen_;
-    kills_seen_ = labels_.size();
-    SCOPED_TRACE(Cat("round ", round_,
-                     ", killed before: ", killed ? labels_.back() : "nothing"));
-    ExpectEnd(*end, phase);
-    EXPECT_EQ(a_->SeenIn(round_).trainings, 1);
-    if (phase == "promoted") {
-      for (SdkInstitution* const bank : {a_.get(), b_.get()}) {
-        const SdkInstitution::Seen seen = bank->SeenIn(round_);
-        EXPECT_EQ(seen.trainings, 1);
-        EXPECT_EQ(seen.receipts, 1);
-        EXPECT_EQ(seen.evaluations, 1);
-      }
-    }
-    return killed && !HasFailure();
-  }
-
-  // Up to where bank-b decides what becomes of it; the kill comes after that.
-  void StartRoundUpToBankB(int64_t step) {
-    b_->Hold();
-    StartRound(0);
-    a_->AwaitOutcome(round_);
-    kill_->Arm(step);
-  }
-
-  std::unique_ptr<SdkInstitution> a_;
-  std::unique_ptr<SdkInstitution> b_;
-  bool kill_again_ = false;
-  std::vector<std::string> labels_;
-  size_t kills_seen_ = 0;
-  uint64_t round_ = 0;
-};
-
-class KillInPromotedRoundTest : public KillCoordinatorTest,
+class KillInPromotedRoundTest : public CoordinatorKillTest,
                                 public testing::WithParamInterface<int64_t> {};
 
 // Shards run beside each other; each walks every fourth step.
 constexpr int64_t kShards = 4;
 
 TEST_P(KillInPromotedRoundTest, ARoundIsPromotedWhereverItWasKilled) {
-  bool killed = true;
-  for (int64_t step = GetParam(); killed && !HasFailure(); step += kShards) {
+  const auto run = [&](int64_t step) {
     StartRound(step);
-    killed = !HasFailure() && EndsAs("promoted");
-  }
-  EXPECT_GT(labels_.size(), 5u);
+    return !HasFailure() && EndsAs("promoted");
+  };
+  const int64_t known = StepsOf(
+      [&] { run(0); },
+      With(kFoldSteps,
+           {"/round-keys/", "commit planned round.start", "commit open",
+            "upload collecting", "commit committed collecting", "bank-a-",
+            "bank-b-", "commit promoted", "after the commit promoted"}));
+  WalkSteps({.known = known, .first = GetParam(), .stride = kShards}, run);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shard, KillInPromotedRoundTest,
@@ -149,48 +61,41 @@ INSTANTIATE_TEST_SUITE_P(Shard, KillInPromotedRoundTest,
 TEST_F(KillCoordinatorTest, ARoundIsRejectedWhereverItWasKilled) {
   a_->Behave(Conduct::kDeclineEvaluation);
   b_->Behave(Conduct::kDeclineEvaluation);
-  bool killed = true;
-  for (int64_t step = 1; killed && !HasFailure(); ++step) {
+  const auto run = [&](int64_t step) {
     StartRoundUpToBankB(step);
     b_->Release();
-    killed = EndsAs("rejected");
+    const bool killed = EndsAs("rejected");
     EXPECT_EQ(b_->SeenIn(round_).trainings, 1);
-  }
-  EXPECT_GT(labels_.size(), 12u);
+    return killed;
+  };
+  const Labels steps = With(kFoldSteps, {"commit rejected"});
+  WalkSteps({.known = StepsOf([&] { run(0); }, steps)}, run);
+  if (!HasFailure()) ExpectSteps(killed_at(), steps);
 }
 
 TEST_F(KillCoordinatorTest, ARoundFailsWhereverItWasKilled) {
   b_->Behave(Conduct::kDeclineTraining);
-  bool killed = true;
-  for (int64_t step = 1; killed && !HasFailure(); ++step) {
+  const auto run = [&](int64_t step) {
     StartRoundUpToBankB(step);
     b_->Release();
-    killed = EndsAs("failed");
-  }
-  EXPECT_GE(labels_.size(), 2u);
-}
-
-TEST_F(KillCoordinatorTest, ARoundIsCancelledWhereverItWasKilled) {
-  bool killed = true;
-  for (int64_t step = 1; killed && !HasFailure(); ++step) {
-    StartRoundUpToBankB(step);
-    Insist([&] { return Cancel(); },
-           [&] {
-             const auto info = Look(round_);
-             return info.ok() && info->phase() == "cancelled";
-           });
-    b_->Release();
-    killed = EndsAs("cancelled");
-    EXPECT_EQ(b_->SeenIn(round_).trainings, 0);
-  }
-  EXPECT_GE(labels_.size(), 2u);
+    return EndsAs("failed");
+  };
+  WalkSteps({.known = StepsOf([&] { run(0); }, kFailSteps)}, run);
+  if (!HasFailure()) ExpectSteps(killed_at(), kFailSteps);
 }
 
 TEST_F(KillCoordinatorTest, ARoundIsPromotedAlthoughRecoveryWasKilledToo) {
-  kill_again_ = true;
-  for (int64_t step = 3; step < 45 && !HasFailure(); step += 7) {
+  const auto run = [&](int64_t step) {
     StartRound(step);
-    if (!HasFailure()) EndsAs("promoted");
+    return !HasFailure() && EndsAs("promoted");
+  };
+  const int64_t known = StepsOf([&] { run(0); }, kFoldSteps);
+  kill_again_ = true;
+  // Of the last steps the second kill would find none left.
+  for (int64_t step = 3; step < known - 8 && !HasFailure(); step += 7) {
+    const size_t before = killed_at().size();
+    run(step);
+    EXPECT_EQ(killed_at().size(), before + 2) << "step " << step;
   }
 }
 

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "consilium/aggregation/layout.h"
@@ -41,9 +42,15 @@ class KillTest : public testing::Test {
                                                    float delta,
                                                    uint64_t examples);
   absl::StatusOr<v1::RoundInfo> Look(uint64_t round);
-  // Notes the end for TearDown. A promoted round also moves the expected value
-  // on: its version must have the bits of the undisturbed average.
-  void ExpectEnd(const v1::RoundInfo& end, const std::string& phase);
+  enum class Folded { kBoth, kOnlyA, kOnlyB };
+  // Notes the end for TearDown. A promoted round also moves value_ on: its
+  // version must have the bits of the undisturbed average.
+  void ExpectEnd(const v1::RoundInfo& end, const std::string& phase,
+                 Folded folded = Folded::kBoth);
+  // value_ after one more round, as the fold promises.
+  float Average(Folded folded) const;
+  // In hex, of the version file with this value everywhere.
+  std::string DigestOf(float value) const;
   std::string program(const std::string& name) const;
 
   TempDir dir_;
@@ -53,13 +60,17 @@ class KillTest : public testing::Test {
        {"expert", {11}, DType::kF32, *GroupName::Parse("expert/0/0")}});
   std::unique_ptr<KillSwitch> kill_;
   std::unique_ptr<LocalFederation> federation_;
+  float value_ = 0;  // of every element of the current version
 
  private:
   void CheckHistory();
 
-  float value_ = 0;  // of every element of the current version
   std::map<uint64_t, std::string> ended_;
 };
+
+// Each of `labels` is part of a step.
+void ExpectSteps(const std::vector<std::string>& steps,
+                 const std::vector<std::string>& labels);
 
 }  // namespace consilium
 

@@ -18,14 +18,27 @@ namespace consilium {
 
 // Zeros, as a new file holds them, are its first state.
 struct KillSwitch::Shared {
-  static constexpr size_t kLabelBytes = 256;
+  struct Label {
+    static constexpr size_t kMaxBytes = 252;
+    void Set(std::string_view value) {
+      const size_t length = std::min(value.size(), kMaxBytes);
+      std::memcpy(text, value.data(), length);
+      bytes.store(static_cast<uint32_t>(length));
+    }
+    std::string Get() const { return std::string(text, bytes.load()); }
+
+    std::atomic<uint32_t> bytes;
+    char text[kMaxBytes];
+  };
 
   std::atomic<int64_t> steps;
   std::atomic<int64_t> die_at;
   std::atomic<int64_t> fired;
   std::atomic<int64_t> count;
-  char label[kLabelBytes];
+  Label label;
+  Label trace[kTraced];
 };
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
 static_assert(std::atomic<int64_t>::is_always_lock_free);
 
 absl::StatusOr<std::unique_ptr<KillSwitch>> KillSwitch::Map(
@@ -58,10 +71,9 @@ KillSwitch::~KillSwitch() { munmap(shared_, sizeof(Shared)); }
 
 void KillSwitch::Step(std::string_view label) {
   const int64_t step = shared_->steps.fetch_add(1) + 1;
+  if (step <= kTraced) shared_->trace[step - 1].Set(label);
   if (step != shared_->die_at.load()) return;
-  const size_t bytes = std::min(label.size(), Shared::kLabelBytes - 1);
-  std::memcpy(shared_->label, label.data(), bytes);
-  shared_->label[bytes] = '\0';
+  shared_->label.Set(label);
   shared_->fired.store(1);
   kill(getpid(), SIGKILL);
   for (;;) pause();  // it comes at once, but to some thread
@@ -72,14 +84,24 @@ void KillSwitch::Count() { shared_->count.fetch_add(1); }
 void KillSwitch::Arm(int64_t step) {
   shared_->die_at.store(0);
   shared_->fired.store(0);
-  shared_->label[0] = '\0';
+  shared_->label.Set("");
   shared_->steps.store(0);
   shared_->die_at.store(step);
 }
 
+void KillSwitch::Disarm() { shared_->die_at.store(0); }
+
 int64_t KillSwitch::steps() const { return shared_->steps.load(); }
 bool KillSwitch::fired() const { return shared_->fired.load() != 0; }
-std::string KillSwitch::label() const { return shared_->label; }
+std::string KillSwitch::label() const { return shared_->label.Get(); }
+std::vector<std::string> KillSwitch::Trace() const {
+  std::vector<std::string> labels;
+  const int64_t traced = std::min(steps(), kTraced);
+  for (int64_t i = 0; i < traced; ++i) {
+    labels.push_back(shared_->trace[i].Get());
+  }
+  return labels;
+}
 int64_t KillSwitch::count() const { return shared_->count.load(); }
 void KillSwitch::ResetCount() { shared_->count.store(0); }
 

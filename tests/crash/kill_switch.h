@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "consilium/base/file.h"
@@ -35,7 +36,11 @@ class KillSwitch {
   // --- the test -------------------------------------------------------------
   // Kills at the `step`-th step from now, counted from 1; 0: never.
   void Arm(int64_t step);
-  int64_t steps() const;      // since Arm()
+  void Disarm();          // what was counted and fired since Arm() stays
+  int64_t steps() const;  // since Arm()
+  // Labels of these steps, in order; of no more than kTraced.
+  static constexpr int64_t kTraced = 2048;
+  std::vector<std::string> Trace() const;
   bool fired() const;         // since Arm()
   std::string label() const;  // of the step that was not taken
   int64_t count() const;

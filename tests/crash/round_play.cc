@@ -75,6 +75,7 @@ absl::Status RoundPlay::Run(EngineWorld& world) {
   hook_();
   CONSILIUM_RETURN_IF_ERROR(Evaluate(world));
   CONSILIUM_RETURN_IF_ERROR(CheckEnd(world));
+  hook_();
   CONSILIUM_RETURN_IF_ERROR(Retain(world));
   // A retention that fails is only logged.
   return world.fs().crashed() ? absl::UnavailableError("the power is off")

@@ -27,7 +27,9 @@ class RoundPlay {
  public:
   RoundPlay(int64_t round, Ending ending);
 
-  // Called between the steps of Run().
+  // Called after each of the kSteps steps of Run(), the last of which ends with
+  // everything promised and nothing past its retention.
+  static constexpr int kSteps = 5;
   void OnStep(std::function<void()> hook) { hook_ = std::move(hook); }
 
   // Does what is left to do. OK: the round has ended as it should and its

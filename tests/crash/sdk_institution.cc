@@ -41,9 +41,14 @@ void SdkInstitution::Hold() {
   held_ = true;
 }
 
+void SdkInstitution::HoldEvaluation() {
+  MutexLock lock(&mu_);
+  evaluation_held_ = true;
+}
+
 void SdkInstitution::Release() {
   MutexLock lock(&mu_);
-  held_ = false;
+  held_ = evaluation_held_ = false;
   changed_.SignalAll();
 }
 
@@ -62,6 +67,16 @@ void SdkInstitution::AwaitOutcome(uint64_t round) {
   while (seen_[round].receipts + seen_[round].refusals == 0) {
     changed_.Wait(&mu_);
   }
+}
+
+void SdkInstitution::AwaitEvaluation(uint64_t round) {
+  MutexLock lock(&mu_);
+  while (seen_[round].evaluations == 0) changed_.Wait(&mu_);
+}
+
+void SdkInstitution::AwaitReport(uint64_t round) {
+  MutexLock lock(&mu_);
+  while (seen_[round].reports == 0) changed_.Wait(&mu_);
 }
 
 void SdkInstitution::Run() {
@@ -128,12 +143,20 @@ absl::Status SdkInstitution::Evaluate(const client::EvaluateTask& task) {
   {
     MutexLock lock(&mu_);
     ++seen_[task.round].evaluations;
+    changed_.SignalAll();
+    while (evaluation_held_ && !stopping_) changed_.Wait(&mu_);
+    if (stopping_) return absl::OkStatus();
   }
   if (conduct() == Conduct::kDeclineEvaluation) {
     return client_->Decline(task, "no validation data");
   }
   // Refused: the round ended of a report whose answer was lost.
-  return client_->ReportEvaluation(task, 50, {{"loss", 0.25}}).status();
+  CONSILIUM_RETURN_IF_ERROR(
+      client_->ReportEvaluation(task, 50, {{"loss", 0.25}}).status());
+  MutexLock lock(&mu_);
+  ++seen_[task.round].reports;
+  changed_.SignalAll();
+  return absl::OkStatus();
 }
 
 }  // namespace consilium

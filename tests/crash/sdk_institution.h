@@ -28,6 +28,7 @@ class SdkInstitution {
     int receipts = 0;
     int refusals = 0;
     int evaluations = 0;  // asked for
+    int reports = 0;      // of evaluations, answered
   };
 
   // `delta` of every element, weighed by `examples`.
@@ -37,12 +38,16 @@ class SdkInstitution {
   // Connects and begins. Errors: of Client::Connect.
   absl::Status Start();
   void Behave(Conduct conduct);
-  // Does nothing about a task of training until Release().
+  // Does nothing about a task of training, or of evaluation, until Release().
   void Hold();
+  void HoldEvaluation();
   void Release();
   Seen SeenIn(uint64_t round);
   // Until Receipt or refusal of this round is there.
   void AwaitOutcome(uint64_t round);
+  // Until it was asked to evaluate, and until it has reported.
+  void AwaitEvaluation(uint64_t round);
+  void AwaitReport(uint64_t round);
 
  private:
   void Run();
@@ -61,6 +66,7 @@ class SdkInstitution {
   CondVar changed_;
   Conduct conduct_ ABSL_GUARDED_BY(mu_) = Conduct::kTakePart;
   bool held_ ABSL_GUARDED_BY(mu_) = false;
+  bool evaluation_held_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::map<uint64_t, Seen> seen_ ABSL_GUARDED_BY(mu_);
 };

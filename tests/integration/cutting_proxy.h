@@ -1,4 +1,4 @@
-// A TCP relay that cuts its connection at a chosen point, once.
+// A TCP relay that cuts its connection at a chosen point.
 
 #ifndef CONSILIUM_TESTS_INTEGRATION_CUTTING_PROXY_H_
 #define CONSILIUM_TESTS_INTEGRATION_CUTTING_PROXY_H_
@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include "absl/base/thread_annotations.h"
 #include "consilium/base/mutex.h"
@@ -36,6 +37,12 @@ class CuttingProxy {
     MutexLock lock(&mutex_);
     replies_left_ = n;
   }
+  // Cuts all connections that are open.
+  void CutNow() {
+    MutexLock lock(&mutex_);
+    for (const int fd : open_) shutdown(fd, SHUT_RDWR);
+    if (!open_.empty()) ++cuts_;
+  }
   int cuts() {
     MutexLock lock(&mutex_);
     return cuts_;
@@ -44,6 +51,11 @@ class CuttingProxy {
   int64_t sent_bytes() {
     MutexLock lock(&mutex_);
     return sent_bytes_;
+  }
+  // Pieces from server to client.
+  int64_t replies() {
+    MutexLock lock(&mutex_);
+    return replies_;
   }
 
  private:
@@ -62,6 +74,7 @@ class CuttingProxy {
       }
       return pass;
     }
+    ++replies_;
     if (!replies_left_.has_value() || --*replies_left_ > 0) return size;
     replies_left_.reset();
     ++cuts_;
@@ -70,8 +83,21 @@ class CuttingProxy {
 
   void Serve(int client, uint16_t to) {
     const int server = DialLoopback(to);
+    SetOpen(client, server, true);
     Relay(client, server);
+    SetOpen(client, server, false);
     close(server);
+  }
+
+  void SetOpen(int client, int server, bool open) {
+    MutexLock lock(&mutex_);
+    for (const int fd : {client, server}) {
+      if (open) {
+        open_.insert(fd);
+      } else {
+        open_.erase(fd);
+      }
+    }
   }
 
   void Relay(int client, int server) {
@@ -107,6 +133,8 @@ class CuttingProxy {
   std::optional<int64_t> replies_left_ ABSL_GUARDED_BY(mutex_);
   int cuts_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t sent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t replies_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<int> open_ ABSL_GUARDED_BY(mutex_);
   LoopbackServer server_;  // last: its threads use what is above
 };
 

@@ -171,6 +171,11 @@ absl::Status FaultFileSystem::Rename(const std::string& from,
   return status;
 }
 
+void FaultFileSystem::Forget(const std::string& directory) {
+  directories_.erase(directory);
+  unsynced_directories_.erase(directory);
+}
+
 absl::Status FaultFileSystem::RemoveLocked(const std::string& path) {
   const bool is_directory = directories_.contains(path);
   if (is_directory && (path == "/" || HasChildren(path))) {
@@ -182,7 +187,7 @@ absl::Status FaultFileSystem::RemoveLocked(const std::string& path) {
   bool takes_effect;
   const absl::Status status = Begin(&takes_effect);
   if (is_directory) {
-    if (status.ok()) directories_.erase(path);
+    if (status.ok()) Forget(path);
   } else if (takes_effect) {
     Change({.removed = path});
   }
@@ -226,8 +231,15 @@ absl::Status FaultFileSystem::SyncDir(const std::string& directory) {
     return ErrnoStatus(seen_.contains(name) ? ENOTDIR : ENOENT, "sync",
                        directory);
   }
+  return SyncDirLocked(name);
+}
+
+absl::Status FaultFileSystem::SyncDirLocked(const std::string& name) {
   bool takes_effect;
   CONSILIUM_RETURN_IF_ERROR(Begin(&takes_effect));
+  std::erase_if(unsynced_directories_, [&name](const std::string& made) {
+    return DirName(made) == name;
+  });
   std::vector<NameChange> rest;
   for (NameChange& change : pending_) {
     if (change.directory() != name) {
@@ -255,8 +267,15 @@ absl::Status FaultFileSystem::MakeDirs(const std::string& directory,
     if (seen_.contains(part)) return ErrnoStatus(ENOTDIR, "make", directory);
     if (directories_.contains(part)) continue;
     bool takes_effect;
-    CONSILIUM_RETURN_IF_ERROR(Begin(&takes_effect));
-    directories_[part] = mode;
+    const absl::Status made = Begin(&takes_effect);
+    if (takes_effect) {
+      directories_[part] = mode;
+      unsynced_directories_.insert(part);
+    }
+    CONSILIUM_RETURN_IF_ERROR(made);
+    const absl::Status synced = SyncDirLocked(DirName(part));
+    if (!synced.ok() && !dead_) Forget(part);
+    CONSILIUM_RETURN_IF_ERROR(synced);
   }
   return absl::OkStatus();
 }
@@ -395,6 +414,19 @@ void FaultFileSystem::LosePower(Dice& dice) {
     if (changes[i] == Fate::kKept) Commit(pending_[i]);
   }
   pending_.clear();
+  const std::set<std::string> made = std::move(unsynced_directories_);
+  unsynced_directories_.clear();
+  const std::vector<Fate> makings = dice.Fates(made.size());
+  auto making = makings.begin();
+  for (const std::string& directory : made) {
+    if (*making++ == Fate::kKept) continue;
+    const auto inside = [&directory](const auto& entry) {
+      return entry.first == directory ||
+             entry.first.starts_with(directory + "/");
+    };
+    std::erase_if(durable_, inside);
+    std::erase_if(directories_, inside);
+  }
   seen_ = durable_;
   for (auto& [path, inode] : seen_) {
     const std::vector<Fate> edits = dice.Fates(inode->unsynced.size());
@@ -454,7 +486,7 @@ absl::Status FaultFileSystem::Corrupt(const std::string& path, int64_t offset,
 
 bool FaultFileSystem::HasUnsynced() const {
   MutexLock lock(&mutex_);
-  return !pending_.empty() ||
+  return !pending_.empty() || !unsynced_directories_.empty() ||
          std::any_of(seen_.begin(), seen_.end(), [](const auto& entry) {
            return !entry.second->unsynced.empty();
          });

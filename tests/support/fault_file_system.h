@@ -1,8 +1,9 @@
 // A file system in memory that fails on command and loses power.
 //
 // It keeps apart what a program sees and what a disk would hold: bytes are
-// durable after File::Sync, names (made, renamed, removed) after SyncDir of
-// their directory. Nothing else makes anything durable. The usual test:
+// durable after File::Sync, names (made, renamed, removed), also those of
+// directories, after SyncDir of their directory. Nothing else makes anything
+// durable. The usual test:
 //
 //   FaultFileSystem fs;
 //   Work(&fs);                                   // counts its steps
@@ -16,16 +17,18 @@
 //
 // Mutating operations, which ops() counts and CrashAt(k) numbers from 1: an
 // Open that makes or truncates a file, WriteAt, File::Truncate, Allocate, Sync,
-// Rename, Remove, each entry that RemoveTree removes, SyncDir, each directory
-// that MakeDirs makes. Lock files are not modelled as steps.
+// Rename, Remove, each entry that RemoveTree removes, SyncDir, and two for each
+// directory that MakeDirs makes: making it, syncing the one above. Lock files
+// are not modelled as steps.
 //
 // After a loss of power each unsynced write or truncation of a file, and each
 // unsynced change of a name, was kept or dropped; a kept write may be torn,
 // leaving any prefix or any suffix of it. The seed decides whether all are
 // kept, none, those up to some step, or each by its own toss. A rename is kept
-// or dropped as a whole and hangs on the directory of its new name. Directories
-// are made and removed durably at once; one comes back with a file in it whose
-// removal was dropped. Renaming directories is not modelled.
+// or dropped as a whole and hangs on the directory of its new name. A directory
+// that was made and not synced goes with all that is in it, synced or not; one
+// that was removed comes back with a file in it whose removal was dropped.
+// Renaming directories is not modelled.
 //
 // Thread-safe. Paths are compared after lexical normalisation; "/" exists.
 // Files and locks do not outlive the file system.
@@ -141,6 +144,10 @@ class FaultFileSystem final : public FileSystem {
   // Of `wanted` more bytes, those that fit.
   int64_t Room(int64_t wanted) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t Used() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status SyncDirLocked(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const std::string& directory)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasChildren(const std::string& directory) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // As seen by programs; unsynced.
@@ -156,6 +163,8 @@ class FaultFileSystem final : public FileSystem {
   std::map<std::string, InodePtr> seen_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, InodePtr> durable_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, uint32_t> directories_ ABSL_GUARDED_BY(mutex_);
+  // Of directories_.
+  std::set<std::string> unsynced_directories_ ABSL_GUARDED_BY(mutex_);
   std::vector<NameChange> pending_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> locks_ ABSL_GUARDED_BY(mutex_);
   int64_t ops_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -8,6 +8,7 @@
 
 #include "consilium/base/bytes.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/sync_name.h"
 #include "consilium/base/threads.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
@@ -130,6 +131,44 @@ TEST(FaultFileSystemTest, AnUnsyncedRemovalMayComeBack) {
     }
   }
   EXPECT_THAT(seen, ElementsAre(false, true));
+}
+
+// MakeDirs syncs what it makes. A process killed in it leaves a directory that
+// the next one finds, and that goes with everything synced into it.
+TEST(FaultFileSystemTest, AnUnsyncedDirectoryMayGoWithAllThatIsInIt) {
+  std::set<bool> seen;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    for (const bool synced : {false, true}) {
+      FaultFileSystem fs;
+      fs.CrashAt(2);
+      EXPECT_THAT(fs.MakeDirs("/d"), StatusIs(Code::kUnavailable));
+      fs.KillProcess();
+      ASSERT_TRUE(fs.Exists("/d"));
+      ASSERT_THAT(fs.MakeDirs("/d/e"), IsOk());
+      ASSERT_THAT(WriteFileAtomic(&fs, "/d/e/f", AsBytes("text")), IsOk());
+      EXPECT_TRUE(fs.HasUnsynced());
+      if (synced) {
+        ASSERT_THAT(SyncName(&fs, "/d"), IsOk());
+      }
+      fs.Crash(seed);
+      EXPECT_EQ(fs.Exists("/d"), fs.Exists("/d/e/f"));
+      if (synced) {
+        EXPECT_TRUE(fs.Exists("/d"));
+      } else {
+        seen.insert(fs.Exists("/d"));
+      }
+    }
+  }
+  EXPECT_THAT(seen, ElementsAre(false, true));
+}
+
+TEST(FaultFileSystemTest, ADirectoryThatCannotBeSyncedIsNotThere) {
+  FaultFileSystem fs;
+  fs.FailAt(2, absl::DataLossError("broken"));
+  EXPECT_THAT(fs.MakeDirs("/d"), StatusIs(Code::kDataLoss));
+  EXPECT_FALSE(fs.Exists("/d"));
+  EXPECT_THAT(fs.MakeDirs("/d"), IsOk());
+  EXPECT_FALSE(fs.HasUnsynced());
 }
 
 TEST(FaultFileSystemTest, CrashKeepingNothingUnsyncedKeepsNothingUnsynced) {

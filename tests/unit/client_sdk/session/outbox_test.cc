@@ -192,6 +192,19 @@ TEST_F(OutboxTest, SyncedInTheBackgroundItSurvivesALossOfPower) {
   EXPECT_THAT(found[0].entry, IsOk());
 }
 
+TEST_F(OutboxTest, AFolderThatAKilledProcessMadeSurvivesALossOfPower) {
+  FaultFileSystem fs;
+  fs.CrashAt(2);  // the folder is made and not synced
+  EXPECT_FALSE(fs.MakeDirs("/outbox").ok());
+  fs.KillProcess();
+  auto outbox = Open(&fs);
+  ASSERT_OK_AND_ASSIGN(auto entry, Put(*outbox, "some payload"));
+  later_.RunAll();
+  fs.CrashKeepingNothingUnsynced();
+  ASSERT_OK_AND_ASSIGN(auto found, Open(&fs)->Load());
+  EXPECT_THAT(found, SizeIs(1));
+}
+
 TEST_F(OutboxTest, AnUploadThatEndedBeforeTheDelayIsNotSynced) {
   FaultFileSystem fs;
   auto outbox = Open(&fs);

@@ -36,6 +36,14 @@ TEST_F(EngineImportTest, OneBesideARoundPublishesNothing) {
   EXPECT_FALSE(store_->blobs().IsPending(imported_));
 }
 
+TEST_F(EngineImportTest, AskedForAgainItIsTheSameVersion) {
+  ASSERT_OK_AND_ASSIGN(const VersionRow first, Import());
+  ASSERT_OK_AND_ASSIGN(const VersionRow again, Import());
+  EXPECT_EQ(again.number, first.number);
+  EXPECT_EQ(engine_->current_version()->number, first.number);
+  EXPECT_FALSE(store_->blobs().IsPending(imported_));
+}
+
 // Calls back when a file gets a name in the folder of blobs.
 class RenameHook : public ForwardingFileSystem {
  public:

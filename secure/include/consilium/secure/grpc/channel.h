@@ -22,6 +22,10 @@ struct ChannelOptions {
   // From ChooseProxy(). Unset: no proxy; gRPC's own look at the environment is
   // off, so that enrolment and channels decide alike.
   std::optional<ProxyAddress> proxy;
+  // Between attempts to connect, which are gRPC's own: it grows from the first
+  // to the second. gRPC waits no less than 100 ms.
+  absl::Duration reconnect_initial = absl::Milliseconds(500);
+  absl::Duration reconnect_cap = absl::Seconds(15);
   // The name to look for in the server's certificate when it is not the
   // target's host (a tunnel, a test). "": the target's host.
   std::string server_name;
@@ -29,8 +33,8 @@ struct ChannelOptions {
   bool own_connection = false;
 };
 
-// Back-off between connection attempts is gRPC's, from 0.5 s to 15 s; failed
-// calls are not retried by gRPC: the session decides what may be repeated.
+// Failed calls are not retried by gRPC: the session decides what may be
+// repeated.
 grpc::ChannelArguments MakeChannelArguments(const ChannelOptions& options);
 
 struct ServerOptions {
