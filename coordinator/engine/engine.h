@@ -244,6 +244,10 @@ class Engine final : public UploadHost {
   absl::StatusOr<EnrollResult> Renew(const PeerName& peer,
                                      std::string_view csr_pem);
 
+  // One line for the log; round 0 and an empty institution mean "none".
+  void Log(std::string_view level, int64_t round, std::string_view institution,
+           std::string_view text);
+
   // --- operators; `actor` is the caller's URI, for the audit log ------------
   struct Invitation {
     SecretBytes token;
@@ -448,8 +452,6 @@ class Engine final : public UploadHost {
   void StoreSeen();
   UploadHub::Options HubOptions() const;
   void Kick() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Log(std::string_view level, int64_t round, std::string_view institution,
-           std::string_view text);
 
   EngineOptions options_;  // only what is Live changes
   const EngineDeps deps_;

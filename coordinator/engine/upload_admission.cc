@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/engine/upload_hub.h"
@@ -190,8 +191,9 @@ absl::StatusOr<BeginOutcome> UploadHub::OpenNew(
   if (absl::IsResourceExhausted(created.status())) {
     return BeginOutcome(NoSpace(created.status()));
   }
-  if (absl::IsDataLoss(created.status()) ||
-      absl::IsInvalidArgument(created.status())) {
+  if (!IsLocalError(created.status()) &&
+      (absl::IsDataLoss(created.status()) ||
+       absl::IsInvalidArgument(created.status()))) {
     return BeginOutcome(
         Refused{RefusalCode::kAuthentication,
                 Cat("the content key does not unwrap: ",

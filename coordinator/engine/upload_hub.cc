@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/store/tables.h"
@@ -183,7 +184,10 @@ absl::StatusOr<CommitOutcome> UploadHub::CommitUpload(
     return Annotate(absl::UnavailableError(disk.message()),
                     "call BeginUpload to resume");
   }
-  if (absl::IsFailedPrecondition(result.status())) return result.status();
+  if (absl::IsFailedPrecondition(result.status()) ||
+      IsLocalError(result.status())) {
+    return result.status();
+  }
   if (result.ok() && digest != result->payload_digest) {
     result = absl::DataLossError(Cat("CommitUpload names digest ", digest.Hex(),
                                      ", the payload has ",

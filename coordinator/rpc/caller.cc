@@ -1,5 +1,6 @@
 #include "coordinator/rpc/caller.h"
 
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 
@@ -63,6 +64,16 @@ absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
 
 absl::Status Staff::Alive(const RpcDeps& deps) const {
   return deps.engine->peers().AdmitStaff(name, serial);
+}
+
+absl::Status ForPeer(const RpcDeps& deps, std::string_view who,
+                     std::string_view method, const absl::Status& status) {
+  if (!IsLocalError(status)) return status;
+  deps.engine->Log("error", 0, who,
+                   Cat(method, " failed: ", StdView(status.message())));
+  return absl::UnavailableError(Cat("the coordinator cannot use its disk now (",
+                                    method,
+                                    "); its log says why: try again later"));
 }
 
 }  // namespace consilium

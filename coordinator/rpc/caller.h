@@ -52,6 +52,12 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
 absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
                                   const grpc::ServerContextBase& context);
 
+// What a caller that is not staff is told. An error of this machine becomes
+// UNAVAILABLE, so that the caller tries again; the log has its text, which
+// speaks of this machine's files. Others stay as they are.
+absl::Status ForPeer(const RpcDeps& deps, std::string_view who,
+                     std::string_view method, const absl::Status& status);
+
 }  // namespace consilium
 
 #endif  // CONSILIUM_COORDINATOR_RPC_CALLER_H_

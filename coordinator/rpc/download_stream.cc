@@ -150,7 +150,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   void Open() {
     auto content = OpenContent(*deps_.engine, request_);
     if (!content.ok()) {
-      Finish(ToGrpc(content.status()));
+      Finish(ToGrpc(ForCaller(content.status())));
       return;
     }
     content_ = *std::move(content);
@@ -165,12 +165,18 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     Next();
   }
 
+  // Staff reads what is wrong with the disk.
+  absl::Status ForCaller(const absl::Status& status) const {
+    if (caller_.name.role != PeerRole::kInstitution) return status;
+    return ForPeer(deps_, caller_.name.name, "Download", status);
+  }
+
   // The first message goes out even where there is nothing to send.
   void Next() {
     const bool over = total_ == 0 && offset_ == content_.bytes;
     const absl::Status status = over ? absl::OkStatus() : Fill();
     if (over || !status.ok()) {
-      Finish(ToGrpc(status));
+      Finish(ToGrpc(ForCaller(status)));
       return;
     }
     StartWrite(&chunk_);

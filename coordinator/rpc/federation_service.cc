@@ -317,9 +317,12 @@ grpc::ServerUnaryReactor* EnrollmentServiceImpl::Enroll(
       [this, request, response](int) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const uint32_t protocol,
                                    NegotiateProtocol(request->protocol()));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            const EnrollResult result,
-            deps_.engine->Enroll(request->token(), request->csr_pem()));
+        const auto enrolled =
+            deps_.engine->Enroll(request->token(), request->csr_pem());
+        if (!enrolled.ok()) {
+          return ForPeer(deps_, "", "Enroll", enrolled.status());
+        }
+        const EnrollResult& result = *enrolled;
         response->set_protocol(protocol);
         response->set_federation(result.peer.federation);
         response->set_uri(result.peer.Uri());

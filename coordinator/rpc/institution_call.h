@@ -87,7 +87,9 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
   // On a thread of the queue's executor. Leads to End.
   virtual void Run() = 0;
 
-  void End(const absl::Status& status) {
+  void End(const absl::Status& result) {
+    const absl::Status status = ForPeer(
+        deps_, caller_.peer == nullptr ? "" : caller_.name(), method_, result);
     ReportRpc(deps_, method_, status, started_);
     if (status.ok()) {
       bool own_buffer = false;

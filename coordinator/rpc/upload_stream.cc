@@ -174,7 +174,8 @@ class UploadStream final
     }
     if (failed_.has_value()) {
       finished_ = true;
-      Finish(ToGrpc(*failed_));
+      Finish(ToGrpc(ForPeer(deps_, caller_.peer ? caller_.name() : "", "Upload",
+                            *failed_)));
       return;
     }
     if (refusal_.has_value() && refusal_sent_) {
