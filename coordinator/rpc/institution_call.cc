@@ -12,6 +12,8 @@ absl::Status ParseRequest(const grpc::ByteBuffer& bytes, int64_t max_bytes,
         Cat("the request has ", size, " bytes, the limit is ",
             "limits.max_control_bytes ", max_bytes));
   }
+  request->Clear();
+  if (size == 0) return absl::OkStatus();
   grpc::ByteBuffer copy = bytes;
   grpc::ProtoBufferReader reader(&copy);
   if (!reader.status().ok() || !request->ParseFromZeroCopyStream(&reader)) {

@@ -116,11 +116,15 @@ class UploadStream final
     MaybeFinish();
   }
   void OnBroken(const absl::Status& status) override {
+    bool ending = false;
+    {
+      MutexLock lock(&mu_);
+      ending = ending_;
+    }
     End(status);
     MutexLock lock(&mu_);
-    // A peer that takes no answer would never let it end.
-    const bool stuck = writing_ && !finished_;
-    if (stuck && absl::IsDeadlineExceeded(status)) context_->TryCancel();
+    // It had its time; a peer that takes no answer would never let it end.
+    if (ending && writing_ && !finished_) context_->TryCancel();
   }
 
  private:
