@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -171,14 +173,20 @@ class EngineRevokeTest : public testing::TestWithParam<Trouble> {
   }
 
  private:
-  // Of files, when nothing goes wrong.
+  // Of files, when nothing goes wrong. The fewest of some runs, since a fold
+  // that it sets off may have begun before the answer.
   static int64_t ChangesOf(const DiskImage& image, const std::string& who,
                            InstitutionState to) {
-    EngineWorld world(image);
-    EXPECT_OK(world.Boot());
-    const int64_t before = world.fs().ops();
-    EXPECT_OK(Set(world, who, to));
-    return world.fs().ops() - before;
+    constexpr int kRuns = 6;
+    int64_t fewest = std::numeric_limits<int64_t>::max();
+    for (int i = 0; i < kRuns; ++i) {
+      EngineWorld world(image);
+      EXPECT_OK(world.Boot());
+      const int64_t before = world.fs().ops();
+      EXPECT_OK(Set(world, who, to));
+      fewest = std::min(fewest, world.fs().ops() - before);
+    }
+    return fewest;
   }
 };
 
