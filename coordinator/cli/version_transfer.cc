@@ -197,7 +197,7 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
 
 absl::Status ImportVersion(Cli& cli, const std::string& path,
                            const std::string& layout_path,
-                           const std::string& reason) {
+                           const Confirmation& confirmation) {
   FileSystem* const fs = cli.env().fs;
   CONSILIUM_ASSIGN_OR_RETURN(const std::string layout,
                              ReadWholeFile(fs, layout_path, kMaxLayoutBytes));
@@ -207,6 +207,21 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
   CONSILIUM_RETURN_IF_ERROR(HashFile(file.get(), total, hasher.get()));
   const Sha256Digest digest = hasher->Finish();
+  if (!confirmation.yes) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const v1::FederationInfo federation,
+        cli.Call(&AdminApi::GetFederation, v1::GetFederationRequest()));
+    // The first one takes nothing from anybody.
+    if (federation.has_current()) {
+      cli.Confirmed(
+          confirmation, Cat("version import ", path),
+          {Cat("serve it (", FormatBytes(static_cast<uint64_t>(total)),
+               ", SHA-256 ", digest.Hex(),
+               ") as a new version to every institution"),
+           Cat("replace version ", federation.current().number())});
+      return absl::OkStatus();
+    }
+  }
   int64_t offset = 0;
   size_t layout_sent = 0;
   bool first = true;
@@ -218,7 +233,7 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
       if (!std::exchange(first, false)) return true;
       chunk->set_sha256(BytesOf(digest));
       chunk->set_total_bytes(static_cast<uint64_t>(total));
-      chunk->set_reason(reason);
+      chunk->set_reason(confirmation.reason);
     } else {
       std::string& data = *chunk->mutable_data();
       data.resize(static_cast<size_t>(std::min(kPieceBytes, total - offset)));

@@ -178,6 +178,30 @@ TEST_F(CommandsTest, GlobalOptionsMayFollowTheVerb) {
   EXPECT_EQ(seen.coordinator, "h:1");
 }
 
+TEST_F(CommandsTest, ACertificateThatEndsSoonIsToldOnStandardError) {
+  CertificateInfo own;
+  own.not_before = kCliNow - absl::Hours(24 * 300);
+  own.not_after = kCliNow + absl::Hours(24 * 12);
+  const auto connect = env_.connect;
+  env_.connect = [&](const GlobalOptions& options, const CliEnvironment& env) {
+    absl::StatusOr<AdminSession> session = connect(options, env);
+    session->own = own;
+    return session;
+  };
+  const auto hint = AllOf(HasSubstr("your certificate ends 2026-01-13"),
+                          HasSubstr("in 12d"),
+                          HasSubstr("`consilium cert renew`"));
+  ASSERT_EQ(Run({"status"}), 0);
+  EXPECT_THAT(err(), hint);
+  EXPECT_THAT(out(), Not(HasSubstr("your certificate")));
+  ASSERT_EQ(Run({"status", "--json"}), 0);
+  EXPECT_THAT(err(), hint);
+  EXPECT_TRUE(Json().is_object());
+  own.not_after = kCliNow + absl::Hours(24 * 31);
+  ASSERT_EQ(Run({"status"}), 0);
+  EXPECT_EQ(err(), "");
+}
+
 TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
   auto& round = fake_.Answer<v1::RoundInfo>("GetRound");
   round.set_round(7);

@@ -212,5 +212,27 @@ TEST_F(TransferTest, ImportSendsLayoutDigestAndAllBytes) {
   EXPECT_EQ(sent, fake_.blob);
 }
 
+TEST_F(TransferTest, AnImportOverAServedVersionTakesYes) {
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(fake_.blob)));
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "layout", AsBytes("the layout")));
+  fake_.Answer<v1::FederationInfo>("GetFederation")
+      .mutable_current()
+      ->set_number(7);
+  std::vector<std::string> import = {"version", "import", dir_ / "base",
+                                     "--layout", dir_ / "layout"};
+  ASSERT_EQ(Run(import), 0) << err();
+  EXPECT_THAT(out(),
+              AllOf(HasSubstr("replace version 7"),
+                    HasSubstr(Sha256(fake_.blob).Hex()), HasSubstr("--yes")));
+  EXPECT_TRUE(fake_.chunks.empty());
+  import.push_back("--json");
+  ASSERT_EQ(Run(import), 0) << err();
+  EXPECT_EQ(Json()["dry_run"], true);
+  EXPECT_TRUE(fake_.chunks.empty());
+  import.push_back("--yes");
+  ASSERT_EQ(Run(import), 0) << err();
+  EXPECT_FALSE(fake_.chunks.empty());
+}
+
 }  // namespace
 }  // namespace consilium
