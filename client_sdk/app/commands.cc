@@ -144,7 +144,11 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
        Cat(options.coordinator, greeting.ok() ? ", connected" : ", no answer"));
   if (greeting.ok()) {
     Line(out, "renewal", Cat("from ", Until(greeting->renew_after, now)));
-    Line(out, "layout", greeting->layout_digest.Hex());
+    // All zero: the federation has no version yet.
+    Line(out, "layout",
+         greeting->layout_digest == Sha256Digest()
+             ? "none yet"
+             : greeting->layout_digest.Hex());
     Line(out, "sealing",
          SealingIsOff(greeting->features)
              ? "OFF: uploads lie unencrypted on the coordinator's disk"

@@ -58,7 +58,10 @@ class RemoteAdmin final : public AdminApi {
       stream->Finish();
       return absl::OkStatus();
     }
-    return Told(stream->Finish());
+    const absl::Status end = Told(stream->Finish());
+    if (!absl::IsDeadlineExceeded(end)) return end;
+    return absl::DeadlineExceededError(
+        "--timeout passed, and the round goes on");
   }
 
   absl::Status DownloadVersion(

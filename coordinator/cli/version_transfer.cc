@@ -8,6 +8,7 @@
 #include "consilium/secure/sha256.h"
 #include "consilium/secure/signing.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/import_source.h"
 #include "coordinator/cli/json.h"
 #include "proto/wire/convert.h"
 
@@ -201,12 +202,11 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   FileSystem* const fs = cli.env().fs;
   CONSILIUM_ASSIGN_OR_RETURN(const std::string layout,
                              ReadWholeFile(fs, layout_path, kMaxLayoutBytes));
-  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                             fs->Open(path, {}));
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t total, file->Size());
-  const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
-  CONSILIUM_RETURN_IF_ERROR(HashFile(file.get(), total, hasher.get()));
-  const Sha256Digest digest = hasher->Finish();
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const ImportSource source,
+      ImportSource::Open(fs, path, layout_path, layout));
+  const int64_t total = source.bytes();
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest digest, source.Digest());
   if (!confirmation.yes) {
     CONSILIUM_ASSIGN_OR_RETURN(
         const v1::FederationInfo federation,
@@ -237,9 +237,8 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
     } else {
       std::string& data = *chunk->mutable_data();
       data.resize(static_cast<size_t>(std::min(kPieceBytes, total - offset)));
-      CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-          file.get(), offset,
-          std::as_writable_bytes(std::span(data.data(), data.size()))));
+      CONSILIUM_RETURN_IF_ERROR(source.Read(
+          offset, std::as_writable_bytes(std::span(data.data(), data.size()))));
       offset += static_cast<int64_t>(data.size());
     }
     return true;
