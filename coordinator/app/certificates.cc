@@ -37,9 +37,9 @@ absl::StatusOr<std::unique_ptr<CertificateKeeper>> CertificateKeeper::Load(
     Logger* logger) {
   std::unique_ptr<CertificateKeeper> keeper(
       new CertificateKeeper(config, fs, clock, logger));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      IssuingCa ca, LoadIssuingCa(fs, keeper->issuing_files_,
-                                  keeper->federation_, clock->Now()));
+  CONSILIUM_ASSIGN_OR_RETURN(IssuingCa ca,
+                             LoadIssuingCa(fs, keeper->issuing_files_,
+                                           keeper->federation_, clock->Now()));
   keeper->ca_ = std::make_unique<LiveIssuingCa>(std::move(ca));
   ReloadableServerIdentity::Options server;
   server.files = keeper->server_files_;
@@ -48,10 +48,9 @@ absl::StatusOr<std::unique_ptr<CertificateKeeper>> CertificateKeeper::Load(
   server.clock = clock;
   auto identity = ReloadableServerIdentity::Create(std::move(server));
   if (absl::IsUnauthenticated(identity.status())) {
-    return absl::UnauthenticatedError(
-        Cat(keeper->server_files_.chain, ": ",
-            StdView(identity.status().message()),
-            "; `consilium --offline DIR cert renew --server` makes a new one"));
+    return absl::UnauthenticatedError(Cat(
+        keeper->server_files_.chain, ": ", StdView(identity.status().message()),
+        "; `consilium --offline DIR cert renew --server` makes a new one"));
   }
   CONSILIUM_RETURN_IF_ERROR(identity.status());
   keeper->server_ = *std::move(identity);
@@ -143,11 +142,10 @@ void CertificateKeeper::NoteIssuer(Engine& engine) {
         const bool known = last.has_value() ? last->object == issuing.serial
                                             : ca->authorities().size() == 1;
         if (known) return absl::OkStatus();
-        return AppendAudit(
-                   tx, NewAudit(now, "coordinator", kIssuerAction,
-                                issuing.serial,
-                                Cat("issues from now on, ends ",
-                                    FormatTime(issuing.not_after))))
+        return AppendAudit(tx, NewAudit(now, "coordinator", kIssuerAction,
+                                        issuing.serial,
+                                        Cat("issues from now on, ends ",
+                                            FormatTime(issuing.not_after))))
             .status();
       });
   if (status.ok()) noted_ = issuing.serial;

@@ -52,11 +52,10 @@ absl::StatusOr<FileCertificates> RenewIssuerFiles(const RenewContext& context,
             "; bring it back and name it with --root-key FILE"));
   }
   CONSILIUM_RETURN_IF_ERROR(key.status());
-  CONSILIUM_RETURN_IF_ERROR(
-      RenewIssuingCa(context.fs, IssuerOf(context.config),
-                     context.config.federation.name, *key, context.now,
-                     *context.random)
-          .status());
+  CONSILIUM_RETURN_IF_ERROR(RenewIssuingCa(context.fs, IssuerOf(context.config),
+                                           context.config.federation.name, *key,
+                                           context.now, *context.random)
+                                .status());
   const auto server = RenewServerFiles(context);
   if (!server.ok()) {
     return Annotate(server.status(),
@@ -70,13 +69,11 @@ absl::StatusOr<FileCertificates> RenewIssuerFiles(const RenewContext& context,
 absl::StatusOr<CertificateInfo> RenewServerFiles(const RenewContext& context) {
   const CoordinatorConfig& config = context.config;
   CONSILIUM_ASSIGN_OR_RETURN(
-      const IssuingCa ca,
-      LoadIssuingCa(context.fs, IssuerOf(config), config.federation.name,
-                    context.now));
-  return RenewServerCertificate(context.fs, config.tls.server_certificate,
-                                config.tls.server_key, ca, context.now,
-                                config.certificates.server_lifetime,
-                                *context.random);
+      const IssuingCa ca, LoadIssuingCa(context.fs, IssuerOf(config),
+                                        config.federation.name, context.now));
+  return RenewServerCertificate(
+      context.fs, config.tls.server_certificate, config.tls.server_key, ca,
+      context.now, config.certificates.server_lifetime, *context.random);
 }
 
 absl::StatusOr<std::string> RenewStaffCertificate(
@@ -90,9 +87,8 @@ absl::StatusOr<std::string> RenewStaffCertificate(
         Cat(peer.Uri(), " renews with `consilium-client renew`"));
   }
   CONSILIUM_ASSIGN_OR_RETURN(
-      const IssuingCa ca,
-      LoadIssuingCa(context.fs, IssuerOf(config), config.federation.name,
-                    context.now));
+      const IssuingCa ca, LoadIssuingCa(context.fs, IssuerOf(config),
+                                        config.federation.name, context.now));
   CONSILIUM_ASSIGN_OR_RETURN(const std::string request,
                              CreateCertificateRequest(key, peer.name));
   CONSILIUM_ASSIGN_OR_RETURN(

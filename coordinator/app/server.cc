@@ -343,10 +343,10 @@ class Server final : public CoordinatorServer {
         static_cast<int>(config_.limits.max_streams_per_connection);
     options.handshake_timeout = config_.limits.handshake_timeout;
     CONSILIUM_ASSIGN_OR_RETURN(
-        server_,
-        Listen(config_.listen.address, MakeServerCredentials(certificates_->server()),
-               options, {federation_service_.get(), admin_service_.get()},
-               "listen.address", &port_));
+        server_, Listen(config_.listen.address,
+                        MakeServerCredentials(certificates_->server()), options,
+                        {federation_service_.get(), admin_service_.get()},
+                        "listen.address", &port_));
     if (!config_.listen.enrollment_address.empty()) {
       CONSILIUM_RETURN_IF_ERROR(StartEnrollment(options));
     }

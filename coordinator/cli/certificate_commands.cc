@@ -114,9 +114,8 @@ absl::Status RenewServer(Cli& cli, const std::string& reason) {
 absl::Status RenewIssuer(Cli& cli, const std::string& root_key) {
   CONSILIUM_ASSIGN_OR_RETURN(const CoordinatorConfig config, FilesOf(cli));
   const std::string key =
-      root_key.empty()
-          ? JoinPath(cli.options().offline, "offline/root-ca.key")
-          : root_key;
+      root_key.empty() ? JoinPath(cli.options().offline, "offline/root-ca.key")
+                       : root_key;
   const RenewContext context = ContextOf(cli, config);
   CONSILIUM_ASSIGN_OR_RETURN(const FileCertificates files,
                              RenewIssuerFiles(context, key));
@@ -161,10 +160,10 @@ absl::Status RenewOwnOffline(Cli& cli) {
   FileSystem* const fs = cli.env().fs;
   CONSILIUM_ASSIGN_OR_RETURN(
       const OperatorConfig config,
-      LoadOperatorConfig(fs, options.config.empty()
-                                 ? JoinPath(options.offline,
-                                            "operator/config.toml")
-                                 : options.config));
+      LoadOperatorConfig(fs,
+                         options.config.empty()
+                             ? JoinPath(options.offline, "operator/config.toml")
+                             : options.config));
   CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key,
                              TlsKey::LoadFile(fs, config.key));
   CONSILIUM_ASSIGN_OR_RETURN(

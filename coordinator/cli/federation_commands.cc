@@ -100,7 +100,7 @@ void PrintSchedule(std::ostream& out, const Style& style,
       .Add("schedule", ScheduleText(s))
       .Add("next round", s.paused()        ? "none until `schedule resume`"
                          : s.next_at() > 0 ? style.When(s.next_at())
-                                         : "when somebody starts it")
+                                           : "when somebody starts it")
       .Print(out, style);
 }
 

@@ -49,26 +49,25 @@ absl::StatusOr<ImportSource> ImportSource::Open(FileSystem* fs,
     const TensorInfo* const tensor = header->Find(slot.name);
     const std::string wanted = Describe(slot.dtype, slot.shape);
     if (tensor == nullptr) {
-      return absl::InvalidArgumentError(
-          Cat(path, ": there is no tensor ", Quoted(slot.name, 512),
-              "; the layout has it as ", wanted));
+      return absl::InvalidArgumentError(Cat(path, ": there is no tensor ",
+                                            Quoted(slot.name, 512),
+                                            "; the layout has it as ", wanted));
     }
     if (tensor->dtype != slot.dtype || tensor->shape != slot.shape) {
-      return absl::InvalidArgumentError(
-          Cat(path, ": tensor ", Quoted(slot.name, 512), " is ",
-              Describe(tensor->dtype, tensor->shape), "; the layout has ",
-              wanted));
+      return absl::InvalidArgumentError(Cat(
+          path, ": tensor ", Quoted(slot.name, 512), " is ",
+          Describe(tensor->dtype, tensor->shape), "; the layout has ", wanted));
     }
-    source.parts_.push_back({source.bytes_, tensor->bytes(),
-                             header->data_offset + tensor->begin});
+    source.parts_.push_back(
+        {source.bytes_, tensor->bytes(), header->data_offset + tensor->begin});
     source.bytes_ += tensor->bytes();
   }
   if (header->tensors.size() != layout->slots().size()) {
     for (const TensorInfo& tensor : header->tensors) {
       if (layout->FindSlot(tensor.name).has_value()) continue;
-      return absl::InvalidArgumentError(
-          Cat(path, ": tensor ", Quoted(tensor.name, 512),
-              " is not in the layout"));
+      return absl::InvalidArgumentError(Cat(path, ": tensor ",
+                                            Quoted(tensor.name, 512),
+                                            " is not in the layout"));
     }
   }
   return source;
@@ -92,8 +91,8 @@ absl::Status ImportSource::Read(int64_t at, std::span<std::byte> out) const {
     const int64_t inside = at - part->at;
     const size_t size = static_cast<size_t>(std::min<int64_t>(
         part->bytes - inside, static_cast<int64_t>(out.size())));
-    CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-        file_.get(), part->offset + inside, out.first(size)));
+    CONSILIUM_RETURN_IF_ERROR(
+        ReadExactlyAt(file_.get(), part->offset + inside, out.first(size)));
     out = out.subspan(size);
     at += static_cast<int64_t>(size);
   }

@@ -202,9 +202,8 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
   FileSystem* const fs = cli.env().fs;
   CONSILIUM_ASSIGN_OR_RETURN(const std::string layout,
                              ReadWholeFile(fs, layout_path, kMaxLayoutBytes));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const ImportSource source,
-      ImportSource::Open(fs, path, layout_path, layout));
+  CONSILIUM_ASSIGN_OR_RETURN(const ImportSource source,
+                             ImportSource::Open(fs, path, layout_path, layout));
   const int64_t total = source.bytes();
   CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest digest, source.Digest());
   if (!confirmation.yes) {

@@ -54,10 +54,9 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   const auto issue = [&](WriteTx& tx) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(ConsumeToken(tx, token_hash, now).status());
     CONSILIUM_ASSIGN_OR_RETURN(
-        result.chain_pem,
-        deps_.ca->Get()->IssuePeer(csr_pem, result.peer, issued_at,
-                                   LifetimeOf(result.peer.role),
-                                   *deps_.random));
+        result.chain_pem, deps_.ca->Get()->IssuePeer(
+                              csr_pem, result.peer, issued_at,
+                              LifetimeOf(result.peer.role), *deps_.random));
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                                ParseCertificate(result.chain_pem));
     result.not_after = info.not_after;

@@ -111,8 +111,9 @@ absl::Status AdminServiceImpl::Invite(const std::string& actor,
       invitation.token.Text(SecretAccess("answer to the operator"))));
   response->set_expires_at(MicrosOf(invitation.expires_at));
   response->set_enrollment_address(options_.enrollment_address);
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
-                             CertificateFingerprint(options_.ca->Get()->root_pem()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Sha256Digest fingerprint,
+      CertificateFingerprint(options_.ca->Get()->root_pem()));
   response->set_ca_fingerprint(fingerprint.Hex());
   return absl::OkStatus();
 }
@@ -144,8 +145,9 @@ CONSILIUM_READ(GetStatus, GetStatusRequest, StatusInfo, {
 
 CONSILIUM_READ(GetFederation, GetFederationRequest, FederationInfo, {
   CONSILIUM_RETURN_IF_ERROR(queries.Federation(response));
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
-                             CertificateFingerprint(options_.ca->Get()->root_pem()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Sha256Digest fingerprint,
+      CertificateFingerprint(options_.ca->Get()->root_pem()));
   response->set_root_ca_fingerprint(fingerprint.Hex());
   return absl::OkStatus();
 })
@@ -479,9 +481,8 @@ CONSILIUM_CHANGE(
       CONSILIUM_RETURN_IF_ERROR(
           consilium::RenewServerCertificate(
               deps_.engine->store().fs(), options_.server_certificate,
-              options_.server_key, *options_.ca->Get(),
-              deps_.engine->WallNow(), options_.server_lifetime,
-              *SystemRandom())
+              options_.server_key, *options_.ca->Get(), deps_.engine->WallNow(),
+              options_.server_lifetime, *SystemRandom())
               .status());
       CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
       const CertificateInfo leaf = options_.identity->leaf();

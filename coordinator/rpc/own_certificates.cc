@@ -36,9 +36,7 @@ v1::CertificateInfo Describe(const CertificateInfo& info, const char* role,
   out.set_not_after(MicrosOf(info.not_after));
   out.set_fingerprint(info.fingerprint.Hex());
   const bool due = now >= RenewFrom(info.not_before, info.not_after, before);
-  out.set_state(now >= info.not_after ? "expired"
-                : due                 ? "expiring"
-                                      : "valid");
+  out.set_state(now >= info.not_after ? "expired" : due ? "expiring" : "valid");
   if (due) out.set_advice(advice);
   return out;
 }

@@ -105,9 +105,8 @@ absl::StatusOr<IssuingCa> RenewIssuingCa(FileSystem* fs,
                                          const std::string& federation,
                                          const TlsKey& root_key, absl::Time now,
                                          RandomSource& random) {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::unique_ptr<FileLock> lock,
-      fs->LockFile(Cat(files.certificate, ".lock")));
+  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<FileLock> lock,
+                             fs->LockFile(Cat(files.certificate, ".lock")));
   CONSILIUM_ASSIGN_OR_RETURN(const std::string root,
                              ReadWholeFile(fs, files.root, kMost));
   CONSILIUM_ASSIGN_OR_RETURN(const std::string old,

@@ -28,8 +28,8 @@ using ::testing::HasSubstr;
 constexpr absl::Duration kDay = absl::Hours(24);
 
 CertificateInfo LeafIn(const std::string& folder) {
-  const auto pem = ReadWholeFile(PosixFileSystem(),
-                                 JoinPath(folder, "client.pem"), 1 << 16);
+  const auto pem =
+      ReadWholeFile(PosixFileSystem(), JoinPath(folder, "client.pem"), 1 << 16);
   EXPECT_OK(pem);
   const auto leaf = ParseCertificate(*pem);
   EXPECT_OK(leaf);
@@ -130,7 +130,7 @@ TEST_F(CliCertificateTest, TheCommandTellsBeforeAndAfterTheEnd) {
   Join("watcher", "auditor");
   const PeerName watcher{"cards", PeerRole::kAuditor, "watcher"};
   const absl::Time now = absl::Now();
-  const std::string soon = 
+  const std::string soon =
       PlaceStaff(watcher, now - absl::Minutes(11), absl::Minutes(15));
   ASSERT_EQ(cli_.RunAs(soon, {"status", "--json"}), 0) << cli_.err();
   EXPECT_THAT(cli_.err(), AllOf(HasSubstr("your certificate ends"),
@@ -154,8 +154,8 @@ TEST_F(CliCertificateTest, ANewIssuingCaTakesOverAndNobodyNotices) {
   Contribute(f_["bank-a"], 1);
   // Beside the running coordinator; the root's key has been put elsewhere.
   const std::string root_key = JoinPath(f_->dir(), "root-ca.key");
-  ASSERT_OK(f_->fs()->Rename(
-      JoinPath(cli_.directory(), "offline/root-ca.key"), root_key));
+  ASSERT_OK(f_->fs()->Rename(JoinPath(cli_.directory(), "offline/root-ca.key"),
+                             root_key));
   ASSERT_EQ(cli_.RunOffline({"cert", "renew-issuer", "--root-key", root_key}),
             0)
       << cli_.err();

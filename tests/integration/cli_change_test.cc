@@ -241,8 +241,9 @@ TEST_F(CliChangeTest, PromoteRollbackImport) {
             cli_.Document<v1::VersionInfo>(
                 {"version", "show", "2"})["version"]["digest"]);
   ExpectAudit("version.import", "version 4", "again");
-  EXPECT_THAT(cli_.Table({"version", "import", file, "--layout", layout, "--yes"}),
-              HasSubstr("Imported version 5"));
+  EXPECT_THAT(
+      cli_.Table({"version", "import", file, "--layout", layout, "--yes"}),
+      HasSubstr("Imported version 5"));
 }
 
 TEST_F(CliChangeTest, Schedule) {

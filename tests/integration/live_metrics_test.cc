@@ -185,10 +185,10 @@ TEST(LiveMetricsTest, CertificatesThatEndAreToldInTime) {
                     HasSubstr("warning: the server certificate ends "),
                     HasSubstr("consilium cert renew --server")));
   f.Advance(absl::Hours(24 * 30));
-  EXPECT_THAT(Get(port, "/readyz"),
-              AllOf(HasSubstr(" 503 "),
-                    HasSubstr("the server certificate ended"),
-                    HasSubstr("--offline DIR cert renew --server")));
+  EXPECT_THAT(
+      Get(port, "/readyz"),
+      AllOf(HasSubstr(" 503 "), HasSubstr("the server certificate ended"),
+            HasSubstr("--offline DIR cert renew --server")));
   for (const char* subject : {"server", "issuing-ca", "root-ca"}) {
     EXPECT_THAT(
         Get(port, "/metrics"),

@@ -189,9 +189,9 @@ TEST_F(CommandsTest, ACertificateThatEndsSoonIsToldOnStandardError) {
     session->own = own;
     return session;
   };
-  const auto hint = AllOf(HasSubstr("your certificate ends 2026-01-13"),
-                          HasSubstr("in 12d"),
-                          HasSubstr("`consilium cert renew`"));
+  const auto hint =
+      AllOf(HasSubstr("your certificate ends 2026-01-13"), HasSubstr("in 12d"),
+            HasSubstr("`consilium cert renew`"));
   ASSERT_EQ(Run({"status"}), 0);
   EXPECT_THAT(err(), hint);
   EXPECT_THAT(out(), Not(HasSubstr("your certificate")));

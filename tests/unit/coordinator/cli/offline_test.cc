@@ -140,26 +140,26 @@ TEST_F(OfflineTest, EveryCertificateIsRenewedAfterAllHaveEnded) {
   EXPECT_THAT(err(), HasSubstr("--root-key"));
   EXPECT_EQ(Run({"cert", "renew-issuer"}), 2);
   EXPECT_THAT(err(), HasSubstr("--offline DIR"));
-  ASSERT_EQ(Offline({"cert", "renew-issuer", "--root-key",
-                     dir_ / "root-ca.key", "--json"}),
+  ASSERT_EQ(Offline({"cert", "renew-issuer", "--root-key", dir_ / "root-ca.key",
+                     "--json"}),
             0)
       << err();
-  EXPECT_EQ(StatesOf(Json()),
-            (std::map<std::string, std::string>{{"server", "valid"},
-                                                {"issuing-ca", "valid"},
-                                                {"root-ca", "valid"}}));
+  EXPECT_EQ(
+      StatesOf(Json()),
+      (std::map<std::string, std::string>{
+          {"server", "valid"}, {"issuing-ca", "valid"}, {"root-ca", "valid"}}));
   ASSERT_EQ(Offline({"cert", "renew"}), 0) << err();
   EXPECT_THAT(out(), HasSubstr("consilium://cards/operator/admin"));
-  EXPECT_OK(LoadTlsIdentity(env_.fs,
-                            {dir_ / "cards/operator/ca.pem",
-                             dir_ / "cards/operator/operator.pem",
-                             dir_ / "cards/operator/operator.key"},
-                            CertificateUse::kClient, clock_.Now()));
-  EXPECT_OK(LoadTlsIdentity(env_.fs,
-                            {dir_ / "cards/identity/root-ca.pem",
-                             dir_ / "cards/identity/server.pem",
-                             dir_ / "cards/identity/server.key"},
-                            CertificateUse::kServer, clock_.Now()));
+  EXPECT_OK(LoadTlsIdentity(
+      env_.fs,
+      {dir_ / "cards/operator/ca.pem", dir_ / "cards/operator/operator.pem",
+       dir_ / "cards/operator/operator.key"},
+      CertificateUse::kClient, clock_.Now()));
+  EXPECT_OK(LoadTlsIdentity(
+      env_.fs,
+      {dir_ / "cards/identity/root-ca.pem", dir_ / "cards/identity/server.pem",
+       dir_ / "cards/identity/server.key"},
+      CertificateUse::kServer, clock_.Now()));
   EXPECT_THAT(
       ReadWholeFile(env_.fs, dir_ / "cards/identity/root-ca.pem", 1 << 16),
       IsOkAndHolds(root));
@@ -168,9 +168,8 @@ TEST_F(OfflineTest, EveryCertificateIsRenewedAfterAllHaveEnded) {
   EXPECT_EQ(Json()["entries"][0]["actor"], "offline");
 
   // Again, while the first one is good: it stays trusted.
-  ASSERT_EQ(Offline({"cert", "renew-issuer", "--root-key",
-                     dir_ / "root-ca.key"}),
-            0)
+  ASSERT_EQ(
+      Offline({"cert", "renew-issuer", "--root-key", dir_ / "root-ca.key"}), 0)
       << err();
   EXPECT_THAT(out(), HasSubstr("SIGHUP"));
   ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();

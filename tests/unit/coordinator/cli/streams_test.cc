@@ -207,8 +207,7 @@ class ImportTest : public CliTest {
   void SetUp() override {
     ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "layout", AsBytes(kLayout)));
     ASSERT_OK_AND_ASSIGN(const Layout layout, Layout::Parse(kLayout));
-    ASSERT_OK_AND_ASSIGN(version_,
-                         BuildVersionHeader(layout, Sha256(kLayout)));
+    ASSERT_OK_AND_ASSIGN(version_, BuildVersionHeader(layout, Sha256(kLayout)));
     version_ += Values(0, 400'000) + Values(1, 6);
   }
   // Of tensor `which`, as bytes.
@@ -224,8 +223,7 @@ class ImportTest : public CliTest {
   void Write(const std::vector<TensorSpec>& tensors, const std::string& bytes) {
     ASSERT_OK_AND_ASSIGN(const std::string header,
                          BuildSafetensorsHeader(tensors, {}));
-    ASSERT_OK(
-        WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(header + bytes)));
+    ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(header + bytes)));
   }
   int Import(std::vector<std::string> more = {}) {
     more.insert(more.begin(), {"version", "import", dir_ / "base", "--layout",
@@ -282,9 +280,9 @@ TEST_F(ImportTest, WhatDoesNotFitTheLayoutIsNamed) {
          {"c", DType::kF32, kOne}},
         Values(0, 400'007));
   refused("tensor \"c\" is not in the layout");
-  EXPECT_EQ(Run({"version", "import", dir_ / "layout", "--layout",
-                 dir_ / "layout"}),
-            1);
+  EXPECT_EQ(
+      Run({"version", "import", dir_ / "layout", "--layout", dir_ / "layout"}),
+      1);
   EXPECT_THAT(err(), HasSubstr(dir_ / "layout"));
 }
 

@@ -170,17 +170,15 @@ TEST_F(CaFilesTest, AServerCertificateIsRenewedAfterItsEnd) {
   TlsKey key = Must(TlsKey::FromPem(server.key_pem));
   ASSERT_OK(key.SaveFile(&fs, "/identity/server.key"));
   const absl::Time late = kNow + kServerLifetime + kDay;
-  ASSERT_OK_AND_ASSIGN(
-      const CertificateInfo renewed,
-      RenewServerCertificate(&fs, "/identity/server.pem",
-                             "/identity/server.key", pki_.ca, late, 90 * kDay,
-                             *SystemRandom()));
+  ASSERT_OK_AND_ASSIGN(const CertificateInfo renewed,
+                       RenewServerCertificate(
+                           &fs, "/identity/server.pem", "/identity/server.key",
+                           pki_.ca, late, 90 * kDay, *SystemRandom()));
   EXPECT_EQ(renewed.not_after, late + 90 * kDay);
   EXPECT_EQ(renewed.dns_names, server.leaf.dns_names);
-  EXPECT_OK(LoadTlsIdentity(&fs,
-                            {kFiles.root, "/identity/server.pem",
-                             "/identity/server.key"},
-                            CertificateUse::kServer, late));
+  EXPECT_OK(LoadTlsIdentity(
+      &fs, {kFiles.root, "/identity/server.pem", "/identity/server.key"},
+      CertificateUse::kServer, late));
 }
 
 }  // namespace
