@@ -147,6 +147,43 @@ TEST_F(CliCertificateTest, TheCommandTellsBeforeAndAfterTheEnd) {
                                 HasSubstr("--offline DIR cert renew")));
 }
 
+TEST_F(CliCertificateTest, AnInstitutionThatWasAwayEnrolsAgainInItsFolder) {
+  f_->Enroll("bank-c");
+  const auto place = [&](const std::string& name) {
+    const absl::Time then = absl::Now() - 91 * kDay;
+    const TlsIdentity old =
+        f_->Issue({"cards", PeerRole::kInstitution, name}, then, 90 * kDay);
+    ASSERT_OK(WriteFileAtomic(f_->fs(),
+                              JoinPath(Folder("bank-c"), "client.pem"),
+                              AsBytes(old.chain_pem), 0644));
+    const auto key = TlsKey::FromPem(old.key_pem);
+    ASSERT_OK(key);
+    ASSERT_OK(
+        key->SaveFile(f_->fs(), JoinPath(Folder("bank-c"), "client.key")));
+  };
+  const auto enroll = [&] {
+    client::EnrollOptions options;
+    options.coordinator = f_->enrollment_address();
+    options.token = f_->Token("bank-c");
+    options.ca_fingerprint = f_->fingerprint();
+    options.directory = Folder("bank-c");
+    options.proxy = "none";
+    return client::Enroll(options).status();
+  };
+  const testing::Matcher<absl::Status> refused =
+      StatusIs(absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(enroll(), refused);  // while it is good
+  place("bank-x");                 // somebody else's
+  EXPECT_THAT(enroll(), refused);
+  place("bank-c");
+  ASSERT_OK(enroll());
+  const uint64_t round = f_->StartRound();
+  Contribute(*f_->Connect("bank-c"), 1);
+  Contribute(f_["bank-a"], 1);
+  Contribute(f_["bank-b"], 1);
+  EXPECT_EQ(f_->WaitForEnd(round).phase(), "promoted");
+}
+
 TEST_F(CliCertificateTest, ANewIssuingCaTakesOverAndNobodyNotices) {
   const std::string first = IssuerIn(f_->IdentityOf("bank-a"));
   const TlsIdentity watcher = f_->EnrollStaff("watcher", "auditor");
