@@ -17,6 +17,7 @@
 #include "consilium/base/clock.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/base/version.h"
 #include "consilium/client/client.h"
 #include "nlohmann/json.hpp"
 
@@ -108,8 +109,9 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
                              SummarizeOutbox(fs, OutboxDirectory(options)));
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                              MakeGrpcTransport(options));
-  const auto greeting = transport->Hello({"consilium-client status", {}},
-                                         {cancel, options.control_timeout});
+  const auto greeting =
+      transport->Hello({Cat("consilium-client ", SoftwareVersion()), {}},
+                       {cancel, options.control_timeout});
 
   if (json) {
     Json report = {
@@ -123,7 +125,10 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
     if (greeting.ok()) {
       report["protocol"] = greeting->protocol;
       report["renew_after"] = FormatTime(greeting->renew_after);
-      report["layout"] = greeting->layout_digest.Hex();
+      // All zero: the federation has no version yet.
+      report["layout"] = greeting->layout_digest == Sha256Digest()
+                             ? Json()
+                             : Json(greeting->layout_digest.Hex());
       report["sealing"] = !SealingIsOff(greeting->features);
     } else {
       report["error"] = std::string(greeting.status().message());
@@ -144,7 +149,10 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
        Cat(options.coordinator, greeting.ok() ? ", connected" : ", no answer"));
   if (greeting.ok()) {
     Line(out, "renewal", Cat("from ", Until(greeting->renew_after, now)));
-    Line(out, "layout", greeting->layout_digest.Hex());
+    Line(out, "layout",
+         greeting->layout_digest == Sha256Digest()
+             ? "none yet"
+             : greeting->layout_digest.Hex());
     Line(out, "sealing",
          SealingIsOff(greeting->features)
              ? "OFF: uploads lie unencrypted on the coordinator's disk"

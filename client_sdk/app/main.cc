@@ -130,7 +130,14 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    // CLI11 tells of the missing verb before the word it does not know.
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    if (error.get_exit_code() == 0 || unknown.empty()) {
+      return app.exit(error) == 0 ? 0 : 2;
+    }
+    std::cerr << "unknown here: " << unknown.front()
+              << "\nRun with --help for more information.\n";
+    return 2;
   }
 
   TuneHeap(kKeptHeapBytes);

@@ -356,7 +356,8 @@ absl::Status Outbox::WipeDirectory(const std::string& directory) {
 }
 
 void Outbox::ScheduleSync(const std::shared_ptr<OutboxEntry>& entry) {
-  // An upload that ends before the delay is over never touches the disk.
+  // Of an upload that ends before the delay is over only the wiped key is
+  // synced.
   deps_.later->RunAfter(
       options_.sync_delay,
       [weak = std::weak_ptr<OutboxEntry>(entry), fs = deps_.fs,

@@ -1,6 +1,7 @@
 #include "consilium/client/enroll.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -168,6 +169,31 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
   return std::pair(*name, identity->leaf);
 }
 
+// Whose certificate in `paths` has ended: he may enrol again, with his key and
+// what waits in his folder. Errors: ALREADY_EXISTS while it is good.
+absl::StatusOr<PeerName> FormerIdentity(FileSystem* fs,
+                                        const IdentityPaths& paths,
+                                        const std::string& directory,
+                                        absl::Time now) {
+  const auto leaf = [&]() -> absl::StatusOr<CertificateInfo> {
+    CONSILIUM_ASSIGN_OR_RETURN(const std::string pem,
+                               ReadWholeFile(fs, paths.tls.chain, 64 << 10));
+    return ParseCertificate(pem);
+  };
+  auto held = leaf();
+  if (held.ok() && now > held->not_after) {
+    // Nobody can be at a renewal now, but one may have been cut short.
+    CONSILIUM_RETURN_IF_ERROR(internal::FinishRenewal(fs, paths));
+    held = leaf();
+  }
+  if (held.ok() && now > held->not_after) {
+    return PeerName::Parse(held->subject_uri);
+  }
+  return absl::AlreadyExistsError(
+      Cat(directory, " already holds an identity (", paths.tls.chain,
+          "); choose another directory, or use `consilium-client renew`"));
+}
+
 }  // namespace
 
 absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
@@ -176,10 +202,10 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   FileSystem* const fs = PosixFileSystem();
   const absl::Time now = SystemClock()->Now();
   const IdentityPaths paths(options.directory);
+  std::optional<PeerName> former;
   if (fs->Exists(paths.tls.chain)) {
-    return absl::AlreadyExistsError(
-        Cat(options.directory, " already holds an identity (", paths.tls.chain,
-            "); choose another directory, or use `consilium-client renew`"));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        former, FormerIdentity(fs, paths, options.directory, now));
   }
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory));
 
@@ -203,6 +229,11 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(
       const auto issued, Verify(response, request.fingerprint, key_pem, now));
   const auto& [name, leaf] = issued;
+  if (former.has_value() && name != *former) {
+    return absl::AlreadyExistsError(Cat(
+        options.directory, " is the folder of ", former->Uri(),
+        ", the invitation is for ", name.Uri(), "; choose another directory"));
+  }
   auto signing_key =
       VerifyKey::FromBytes(std::string_view(response.signing_public_key()));
   if (!signing_key.ok()) return Wrong("its signing key has another length");

@@ -453,7 +453,7 @@ void AddServices(Keys& k) {
                    10 * kYear, "Validity of an institution's certificate."));
   k.push_back(Span(s, "operator_lifetime", AT(certificates.operator_lifetime),
                    absl::Hours(1), 10 * kYear,
-                   "Validity of an operator's certificate."));
+                   "Validity of an operator's or auditor's certificate."));
   k.push_back(Span(s, "server_lifetime", AT(certificates.server_lifetime),
                    absl::Hours(1), 10 * kYear,
                    "Validity of the server certificate."));

@@ -11,14 +11,13 @@
 #include "consilium/base/strings.h"
 #include "consilium/base/threads.h"
 #include "consilium/base/version.h"
-#include "consilium/secure/ca.h"
-#include "consilium/secure/certificate.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/secure/grpc/peer.h"
 #include "consilium/secure/random.h"
 #include "consilium/secure/storage_key.h"
+#include "coordinator/app/certificates.h"
 #include "coordinator/app/readiness.h"
 #include "coordinator/engine/anchored_clock.h"
 #include "coordinator/metrics/metrics_server.h"
@@ -158,7 +157,8 @@ class Server final : public CoordinatorServer {
     deps.listener = metrics_.get();
     deps.signing_key = &*signing_key_;
     deps.storage_key = &*storage_key_;
-    deps.ca = &*ca_;
+    deps.ca = &certificates_->ca();
+    deps.each_minute = [this] { certificates_->Look(*engine_); };
     deps.log = [this](std::string_view level, int64_t round,
                       std::string_view institution, std::string_view text) {
       logger_->Log(LevelOf(level),
@@ -168,11 +168,7 @@ class Server final : public CoordinatorServer {
     engine_ = std::make_unique<Engine>(OptionsOf(config_), std::move(deps));
     CONSILIUM_RETURN_IF_ERROR(engine_->Start());
     CONSILIUM_RETURN_IF_ERROR(StartListeners());
-    metrics_->OnCertificateExpiry("server", identity_->leaf().not_after);
-    const auto issuing = ParseCertificate(ca_->issuing_pem());
-    if (issuing.ok()) {
-      metrics_->OnCertificateExpiry("issuing-ca", issuing->not_after);
-    }
+    certificates_->Look(*engine_);
     if (!config_.sealing) {
       logger_->Warn({},
                     "sealing.mode is \"off\": uploads lie on this disk "
@@ -217,9 +213,9 @@ class Server final : public CoordinatorServer {
 
   absl::Status Reload() override {
     CONSILIUM_RETURN_IF_ERROR(logger_->Reopen());
-    CONSILIUM_RETURN_IF_ERROR(identity_->Reload());
-    metrics_->OnCertificateExpiry("server", identity_->leaf().not_after);
-    logger_->Info({}, "reloaded: log file and server certificate");
+    CONSILIUM_RETURN_IF_ERROR(certificates_->Reload());
+    certificates_->Look(*engine_);
+    logger_->Info({}, "reloaded: log file and certificates");
     return absl::OkStatus();
   }
 
@@ -279,28 +275,7 @@ class Server final : public CoordinatorServer {
         StorageKey::LoadFile(fs_, config_.storage.storage_key));
     storage_key_.emplace(std::move(storage));
     CONSILIUM_ASSIGN_OR_RETURN(
-        root_pem_, ReadWholeFile(fs_, config_.tls.root_ca, 64 << 10));
-    CONSILIUM_ASSIGN_OR_RETURN(
-        std::string issuing,
-        ReadWholeFile(fs_, config_.tls.issuing_ca, 64 << 10));
-    CONSILIUM_ASSIGN_OR_RETURN(TlsKey issuing_key,
-                               TlsKey::LoadFile(fs_, config_.tls.issuing_key));
-    CONSILIUM_ASSIGN_OR_RETURN(
-        IssuingCa ca, IssuingCa::Create(config_.federation.name, root_pem_,
-                                        std::move(issuing),
-                                        std::move(issuing_key), clock_.Now()));
-    ca_.emplace(std::move(ca));
-    ReloadableServerIdentity::Options identity;
-    identity.files = {config_.tls.root_ca, config_.tls.server_certificate,
-                      config_.tls.server_key};
-    identity.check_interval = config_.tls.reload_interval;
-    if (identity.check_interval == absl::ZeroDuration()) {
-      identity.check_interval = absl::InfiniteDuration();
-    }
-    identity.fs = fs_;
-    identity.clock = wall_;
-    CONSILIUM_ASSIGN_OR_RETURN(identity_,
-                               ReloadableServerIdentity::Create(identity));
+        certificates_, CertificateKeeper::Load(config_, fs_, wall_, logger_));
     return absl::OkStatus();
   }
 
@@ -335,16 +310,17 @@ class Server final : public CoordinatorServer {
     enrollments.per_minute_and_address_key =
         "limits.enrollments_per_minute_and_address";
     enrollment_service_ = std::make_unique<EnrollmentServiceImpl>(
-        deps, root_pem_, std::move(enrollments),
+        deps, certificates_->ca().Get()->root_pem(), std::move(enrollments),
         [this](std::string_view peer) { return PeerOf(peer); });
     AdminServiceOptions admin;
     admin.server_lifetime = config_.certificates.server_lifetime;
     admin.renew_before = config_.certificates.renew_before;
+    admin.institution_lifetime = config_.certificates.institution_lifetime;
     admin.server_certificate = config_.tls.server_certificate;
     admin.server_key = config_.tls.server_key;
     admin.enrollment_address = config_.listen.enrollment_address;
-    admin.identity = identity_;
-    admin.ca = &*ca_;
+    admin.identity = certificates_->server();
+    admin.ca = &certificates_->ca();
     admin.max_jobs = config_.limits.max_admin_jobs;
     // No thread that an institution waits for is ever busy for an operator.
     RpcDeps admin_deps = deps;
@@ -367,10 +343,10 @@ class Server final : public CoordinatorServer {
         static_cast<int>(config_.limits.max_streams_per_connection);
     options.handshake_timeout = config_.limits.handshake_timeout;
     CONSILIUM_ASSIGN_OR_RETURN(
-        server_,
-        Listen(config_.listen.address, MakeServerCredentials(identity_),
-               options, {federation_service_.get(), admin_service_.get()},
-               "listen.address", &port_));
+        server_, Listen(config_.listen.address,
+                        MakeServerCredentials(certificates_->server()), options,
+                        {federation_service_.get(), admin_service_.get()},
+                        "listen.address", &port_));
     if (!config_.listen.enrollment_address.empty()) {
       CONSILIUM_RETURN_IF_ERROR(StartEnrollment(options));
     }
@@ -383,9 +359,11 @@ class Server final : public CoordinatorServer {
       MetricsHandlers handlers;
       handlers.metrics = [this] { return metrics_->Render(); };
       handlers.ready = [this]() -> absl::Status {
-        if (ready_.load()) return readiness_->Check();
-        return absl::UnavailableError("stopping");
+        if (!ready_.load()) return absl::UnavailableError("stopping");
+        CONSILIUM_RETURN_IF_ERROR(certificates_->Check());
+        return readiness_->Check();
       };
+      handlers.warnings = [this] { return certificates_->Warnings(); };
       CONSILIUM_ASSIGN_OR_RETURN(
           http_, MetricsServer::Start(config_.listen.metrics_address,
                                       std::move(handlers)));
@@ -403,7 +381,7 @@ class Server final : public CoordinatorServer {
     builder.RegisterService(enrollment_service_.get());
     acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
         grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-        MakeEnrollmentServerCredentials(identity_));
+        MakeEnrollmentServerCredentials(certificates_->server()));
     enrollment_server_ = builder.BuildAndStart();
     if (enrollment_server_ == nullptr) {
       return absl::InternalError("gRPC does not start for enrolment");
@@ -432,11 +410,9 @@ class Server final : public CoordinatorServer {
   Clock* const wall_;  // steps when somebody sets it
   AnchoredClock clock_;
   PeerAuthenticator authenticator_;
-  std::string root_pem_;
   std::optional<SigningKey> signing_key_;
   std::optional<StorageKey> storage_key_;
-  std::optional<IssuingCa> ca_;
-  std::shared_ptr<ReloadableServerIdentity> identity_;
+  std::unique_ptr<CertificateKeeper> certificates_;
   std::unique_ptr<PrometheusMetrics> metrics_;  // the store reports to it
   std::unique_ptr<Store> store_;
   std::unique_ptr<Engine> engine_;

@@ -31,7 +31,7 @@ class CoordinatorServer {
   virtual void Stop() = 0;
   virtual ~CoordinatorServer() = default;
 
-  // Server certificate from disk, log file anew.
+  // Certificates from disk, log file anew.
   virtual absl::Status Reload() = 0;
   // The same, and what may change while it runs of a configuration file read
   // anew (IsLiveKey). The log names the keys taken and those that wait for a

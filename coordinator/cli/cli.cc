@@ -6,9 +6,13 @@
 #include "coordinator/cli/json.h"
 #include "coordinator/cli/offline_admin.h"
 #include "coordinator/cli/remote_admin.h"
+#include "coordinator/rpc/own_certificates.h"
 
 namespace consilium {
 namespace {
+
+// Before a certificate's end, but never more than a third of its life.
+constexpr absl::Duration kTellBefore = absl::Hours(24 * 30);
 
 absl::StatusOr<std::string> ConfigPath(const GlobalOptions& options,
                                        const CliEnvironment& env) {
@@ -68,8 +72,19 @@ absl::StatusOr<AdminSession*> Cli::Session() {
       return session.status();
     }
     session_ = *std::move(session);
+    TellOfRenewal();
   }
   return &*session_;
+}
+
+void Cli::TellOfRenewal() {
+  if (!session_->own.has_value() || renews) return;
+  const CertificateInfo& own = *session_->own;
+  const absl::Time now = env_.clock->Now();
+  if (now < RenewFrom(own.not_before, own.not_after, kTellBefore)) return;
+  err() << "consilium: your certificate ends "
+        << style().When(absl::ToUnixMicros(own.not_after))
+        << "; run `consilium cert renew`\n";
 }
 
 void Cli::PrintJson(const google::protobuf::Message& message) {

@@ -21,6 +21,7 @@
 #include "consilium/base/random.h"
 #include "consilium/base/retry.h"
 #include "consilium/base/status_macros.h"
+#include "consilium/secure/certificate.h"
 #include "consilium/secure/ed25519.h"
 #include "consilium/secure/proxy.h"
 #include "coordinator/cli/admin_api.h"
@@ -43,6 +44,7 @@ struct AdminSession {
   std::unique_ptr<AdminApi> api;
   OperatorConfig config;                 // empty fields when offline
   std::optional<VerifyKey> signing_key;  // the coordinator's, where pinned
+  std::optional<CertificateInfo> own;    // what the caller shows
 };
 
 struct CliEnvironment {
@@ -89,7 +91,8 @@ class Cli {
   bool json() const { return options_.json; }
   Style style() const;
 
-  // Connects at the first call.
+  // Connects at the first call, and then tells on `err` of a certificate of
+  // the caller's that ends soon.
   absl::StatusOr<AdminSession*> Session();
 
   // One unary call.
@@ -124,10 +127,14 @@ class Cli {
   std::function<absl::Status()> action;
   // Set when the last error came from connecting.
   bool connect_failed() const { return connect_failed_; }
+  // The verb renews the caller's certificate: no need to tell him to.
+  bool renews = false;
   // A stream of JSON lines has begun: an error ends it with a line of its own.
   bool json_lines = false;
 
  private:
+  void TellOfRenewal();
+
   const CliEnvironment& env_;
   GlobalOptions options_;
   std::optional<AdminSession> session_;
@@ -169,7 +176,7 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
                            bool force);
 absl::Status ImportVersion(Cli& cli, const std::string& path,
                            const std::string& layout_path,
-                           const std::string& reason);
+                           const Confirmation& confirmation);
 
 }  // namespace consilium
 

@@ -35,8 +35,9 @@ void AddGlobalOptions(CLI::App& app, GlobalOptions& to) {
                  "address, instead of the file's")
       ->type_name("HOST:PORT");
   app.add_option("--offline", to.offline,
-                 "read the store of a stopped coordinator, whose directory "
-                 "this is")
+                 "the directory of a coordinator on this host, instead of a "
+                 "connection: read its store while it is stopped, renew its "
+                 "certificates")
       ->type_name("DIR");
   app.add_flag("--json", to.json, "one JSON document instead of text");
   app.add_option("--timeout", to.timeout_seconds,

@@ -49,7 +49,7 @@ void PrintStatus(std::ostream& out, const Style& style,
         .Add("  metrics", FormatMetrics(s.last_round().metrics(), "evaluate."));
   }
   fields.Add("schedule", ScheduleText(s.schedule()));
-  if (s.schedule().next_at() > 0) {
+  if (s.schedule().next_at() > 0 && !s.schedule().paused()) {
     fields.Add("  next round", style.When(s.schedule().next_at()));
   }
   fields.Add("sealing", SealingText(s.sealing()))
@@ -98,8 +98,9 @@ void PrintSchedule(std::ostream& out, const Style& style,
                    const v1::ScheduleInfo& s) {
   Fields()
       .Add("schedule", ScheduleText(s))
-      .Add("next round", s.next_at() > 0 ? style.When(s.next_at())
-                                         : "when somebody starts it")
+      .Add("next round", s.paused()        ? "none until `schedule resume`"
+                         : s.next_at() > 0 ? style.When(s.next_at())
+                                           : "when somebody starts it")
       .Print(out, style);
 }
 

@@ -8,6 +8,7 @@
 #include "consilium/base/strings.h"
 #include "consilium/secure/certificate.h"
 #include "coordinator/rpc/admin_queries.h"
+#include "coordinator/rpc/own_certificates.h"
 #include "coordinator/store/maintenance.h"
 #include "coordinator/store/store.h"
 #include "proto/wire/convert.h"
@@ -34,6 +35,14 @@ class OfflineAdmin final : public AdminApi {
     CONSILIUM_RETURN_IF_ERROR(queries_.Status(out));
     out->set_software("offline");
     out->set_sealing(config_.sealing);
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const FileCertificates files,
+        ReadCertificates({config_, store_->fs(), nullptr, now_}));
+    const auto own = DescribeFiles(files, config_, now_);
+    out->mutable_certificates()->Add(own.begin(), own.end());
+    for (const std::string& warning : RenewalWarnings(own)) {
+      out->add_warnings(warning);
+    }
     return absl::OkStatus();
   }
   absl::Status GetFederation(const v1::GetFederationRequest&,
@@ -196,6 +205,15 @@ class OfflineAdmin final : public AdminApi {
 };
 
 }  // namespace
+
+std::vector<v1::CertificateInfo> DescribeFiles(const FileCertificates& files,
+                                               const CoordinatorConfig& config,
+                                               absl::Time now) {
+  return DescribeOwn({{files.server}, files.issuing, {files.root}},
+                     {config.certificates.renew_before,
+                      config.certificates.institution_lifetime},
+                     now);
+}
 
 absl::StatusOr<CoordinatorConfig> OfflineConfig(FileSystem* fs,
                                                 const std::string& directory) {

@@ -4,6 +4,7 @@
 #define CONSILIUM_COORDINATOR_CLI_OFFLINE_ADMIN_H_
 
 #include "coordinator/app/config.h"
+#include "coordinator/app/renew.h"
 #include "coordinator/cli/cli.h"
 
 namespace consilium {
@@ -12,6 +13,11 @@ namespace consilium {
 // paths resolved.
 absl::StatusOr<CoordinatorConfig> OfflineConfig(FileSystem* fs,
                                                 const std::string& directory);
+
+// Server, issuing CAs, root, with state and advice.
+std::vector<v1::CertificateInfo> DescribeFiles(const FileCertificates& files,
+                                               const CoordinatorConfig& config,
+                                               absl::Time now);
 
 // Opens the store read-only and holds its lock as long as the session lives.
 // Lists, shows, checks, backups and downloads work; changes are refused.

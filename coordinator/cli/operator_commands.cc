@@ -52,10 +52,37 @@ absl::Status List(Cli& cli) {
 absl::Status Revoke(Cli& cli, const std::string& name,
                     const Confirmation& confirmation) {
   if (!confirmation.yes) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const v1::ListOperatorsResponse all,
+        cli.Call(&AdminApi::ListOperators, v1::ListOperatorsRequest()));
+    const int64_t now = absl::ToUnixMicros(cli.env().clock->Now());
+    const v1::OperatorInfo* found = nullptr;
+    int others = 0;
+    for (const v1::OperatorInfo& o : all.operators()) {
+      if (o.name() == name) {
+        found = &o;
+      } else if (o.role() == "operator" && o.state() == "active" &&
+                 o.certificate_not_after() > now) {
+        ++others;
+      }
+    }
+    if (found == nullptr) {
+      return absl::NotFoundError(Cat("there is no operator or auditor ",
+                                     Quoted(name),
+                                     "; see `consilium operator list`"));
+    }
+    if (found->role() == "operator" && found->state() == "active" &&
+        others == 0) {
+      return absl::FailedPreconditionError(
+          Cat(name,
+              " is the last operator, and nobody could undo it; first "
+              "`consilium operator invite` another one, who then enrols"));
+    }
     cli.Confirmed(confirmation, Cat("operator revoke ", name),
-                  {Cat("make ", name, " revoked for good"),
-                   "revoke its certificates; live connections end with their "
-                   "next message"});
+                  {Cat("make the ", found->role(), " ", name, ", who is ",
+                       found->state(), ", revoked for good"),
+                   Cat("revoke the certificates (", found->certificates_size(),
+                       "); live connections end with their next message")});
     return absl::OkStatus();
   }
   v1::RevokeOperatorRequest request;

@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kShortCallSeconds = 30;
 // A list may name every release group of a large model.
 constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int64_t kMaxPemBytes = 64 << 10;
 
 class RemoteAdmin final : public AdminApi {
  public:
@@ -57,7 +58,10 @@ class RemoteAdmin final : public AdminApi {
       stream->Finish();
       return absl::OkStatus();
     }
-    return Told(stream->Finish());
+    const absl::Status end = Told(stream->Finish());
+    if (!absl::IsDeadlineExceeded(end)) return end;
+    return absl::DeadlineExceededError(
+        "--timeout passed, and the round goes on");
   }
 
   absl::Status DownloadVersion(
@@ -135,6 +139,20 @@ class RemoteAdmin final : public AdminApi {
   const std::unique_ptr<v1::AdminService::Stub> stub_;
 };
 
+// Renewal takes a certificate that is still good; what helps now is said here.
+absl::Status CheckNotExpired(FileSystem* fs, const std::string& path,
+                             absl::Time now) {
+  const auto pem = ReadWholeFile(fs, path, kMaxPemBytes);
+  if (!pem.ok()) return absl::OkStatus();  // told better by whoever needs it
+  const auto info = ParseCertificate(*pem);
+  if (!info.ok() || now <= info->not_after) return absl::OkStatus();
+  return absl::UnauthenticatedError(
+      Cat(path, ": your certificate expired at ", FormatTime(info->not_after),
+          "; ask another operator for `consilium operator invite` and enrol "
+          "again, or stop the coordinator and run `consilium --offline DIR "
+          "cert renew` on its host"));
+}
+
 }  // namespace
 
 absl::StatusOr<AdminSession> ConnectRemote(const OperatorConfig& config,
@@ -143,6 +161,7 @@ absl::StatusOr<AdminSession> ConnectRemote(const OperatorConfig& config,
                                            const Environment& variables) {
   CONSILIUM_ASSIGN_OR_RETURN(const HostPort address,
                              HostPort::Parse(config.coordinator));
+  CONSILIUM_RETURN_IF_ERROR(CheckNotExpired(fs, config.certificate, now));
   CONSILIUM_ASSIGN_OR_RETURN(
       const TlsIdentity identity,
       LoadTlsIdentity(fs, {config.ca, config.certificate, config.key},
@@ -154,6 +173,7 @@ absl::StatusOr<AdminSession> ConnectRemote(const OperatorConfig& config,
                              ChooseProxy("", address.host, variables));
   AdminSession session;
   session.config = config;
+  session.own = identity.leaf;
   if (!config.signing_key.empty()) {
     CONSILIUM_ASSIGN_OR_RETURN(session.signing_key,
                                VerifyKey::LoadFile(fs, config.signing_key));

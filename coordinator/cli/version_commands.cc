@@ -172,19 +172,21 @@ void AddTransfers(CommandGroup group, Cli& cli) {
   struct ImportArgs {
     std::string file;
     std::string layout;
-    std::string reason;
+    Confirmation confirmation;
   };
   const auto from = std::make_shared<ImportArgs>();
   group
-      .Verb("import", "Give the federation its first parameters, version 0",
+      .Verb("import",
+            "Serve parameters from a file: the first ones, version 0, or with "
+            "--yes in place of the version that is served",
             "consilium version import base.safetensors --layout base.layout")
       .Argument("FILE", &from->file,
                 "safetensors: every tensor of the layout, float32")
       .Option("--layout", &from->layout, "FILE", "the canonical layout text")
       .Required()
-      .Reason(&from->reason)
+      .Destructive(&from->confirmation)
       .Action(cli, [&cli, from] {
-        return ImportVersion(cli, from->file, from->layout, from->reason);
+        return ImportVersion(cli, from->file, from->layout, from->confirmation);
       });
 }
 

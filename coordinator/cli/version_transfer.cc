@@ -8,6 +8,7 @@
 #include "consilium/secure/sha256.h"
 #include "consilium/secure/signing.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/import_source.h"
 #include "coordinator/cli/json.h"
 #include "proto/wire/convert.h"
 
@@ -197,16 +198,29 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
 
 absl::Status ImportVersion(Cli& cli, const std::string& path,
                            const std::string& layout_path,
-                           const std::string& reason) {
+                           const Confirmation& confirmation) {
   FileSystem* const fs = cli.env().fs;
   CONSILIUM_ASSIGN_OR_RETURN(const std::string layout,
                              ReadWholeFile(fs, layout_path, kMaxLayoutBytes));
-  CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                             fs->Open(path, {}));
-  CONSILIUM_ASSIGN_OR_RETURN(const int64_t total, file->Size());
-  const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
-  CONSILIUM_RETURN_IF_ERROR(HashFile(file.get(), total, hasher.get()));
-  const Sha256Digest digest = hasher->Finish();
+  CONSILIUM_ASSIGN_OR_RETURN(const ImportSource source,
+                             ImportSource::Open(fs, path, layout_path, layout));
+  const int64_t total = source.bytes();
+  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest digest, source.Digest());
+  if (!confirmation.yes) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const v1::FederationInfo federation,
+        cli.Call(&AdminApi::GetFederation, v1::GetFederationRequest()));
+    // The first one takes nothing from anybody.
+    if (federation.has_current()) {
+      cli.Confirmed(
+          confirmation, Cat("version import ", path),
+          {Cat("serve it (", FormatBytes(static_cast<uint64_t>(total)),
+               ", SHA-256 ", digest.Hex(),
+               ") as a new version to every institution"),
+           Cat("replace version ", federation.current().number())});
+      return absl::OkStatus();
+    }
+  }
   int64_t offset = 0;
   size_t layout_sent = 0;
   bool first = true;
@@ -218,13 +232,12 @@ absl::Status ImportVersion(Cli& cli, const std::string& path,
       if (!std::exchange(first, false)) return true;
       chunk->set_sha256(BytesOf(digest));
       chunk->set_total_bytes(static_cast<uint64_t>(total));
-      chunk->set_reason(reason);
+      chunk->set_reason(confirmation.reason);
     } else {
       std::string& data = *chunk->mutable_data();
       data.resize(static_cast<size_t>(std::min(kPieceBytes, total - offset)));
-      CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-          file.get(), offset,
-          std::as_writable_bytes(std::span(data.data(), data.size()))));
+      CONSILIUM_RETURN_IF_ERROR(source.Read(
+          offset, std::as_writable_bytes(std::span(data.data(), data.size()))));
       offset += static_cast<int64_t>(data.size());
     }
     return true;

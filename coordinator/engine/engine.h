@@ -89,7 +89,9 @@ struct EngineDeps {
   CoordinatorListener* listener = nullptr;
   const SigningKey* signing_key = nullptr;
   const StorageKey* storage_key = nullptr;
-  const IssuingCa* ca = nullptr;
+  const LiveIssuingCa* ca = nullptr;
+  // Called by Poll once a minute, without a lock.
+  std::function<void()> each_minute;
   // One line for the log; round 0 and an empty institution mean "none".
   std::function<void(std::string_view level, int64_t round,
                      std::string_view institution, std::string_view text)>

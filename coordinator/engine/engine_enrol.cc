@@ -12,8 +12,8 @@
 namespace consilium {
 
 absl::Duration Engine::LifetimeOf(PeerRole role) const {
-  return role == PeerRole::kOperator ? options_.operator_lifetime
-                                     : options_.institution_lifetime;
+  return role == PeerRole::kInstitution ? options_.institution_lifetime
+                                        : options_.operator_lifetime;
 }
 
 namespace {
@@ -54,9 +54,9 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
   const auto issue = [&](WriteTx& tx) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(ConsumeToken(tx, token_hash, now).status());
     CONSILIUM_ASSIGN_OR_RETURN(
-        result.chain_pem,
-        deps_.ca->IssuePeer(csr_pem, result.peer, issued_at,
-                            LifetimeOf(result.peer.role), *deps_.random));
+        result.chain_pem, deps_.ca->Get()->IssuePeer(
+                              csr_pem, result.peer, issued_at,
+                              LifetimeOf(result.peer.role), *deps_.random));
     CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                                ParseCertificate(result.chain_pem));
     result.not_after = info.not_after;
@@ -126,8 +126,8 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
   result.peer = peer;
   CONSILIUM_ASSIGN_OR_RETURN(
       result.chain_pem,
-      deps_.ca->IssuePeer(csr_pem, peer, issued_at, LifetimeOf(peer.role),
-                          *deps_.random));
+      deps_.ca->Get()->IssuePeer(csr_pem, peer, issued_at,
+                                 LifetimeOf(peer.role), *deps_.random));
   CONSILIUM_ASSIGN_OR_RETURN(const CertificateInfo info,
                              ParseCertificate(result.chain_pem));
   result.not_after = info.not_after;

@@ -147,6 +147,7 @@ absl::Duration Engine::Poll() {
   }
   if (gauges) UpdateGauges();
   if (seen) StoreSeen();
+  if (seen && deps_.each_minute) deps_.each_minute();
   if (moved) TellWatchers(0);
   // Never spin, whatever is overdue.
   next = std::max(next, mono + absl::Milliseconds(1));

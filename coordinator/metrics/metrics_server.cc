@@ -61,13 +61,19 @@ class HttplibServer final : public MetricsServer {
                   response.set_content("ok\n", kPlain);
                 });
     server_.Get(
-        "/readyz", [ready = std::move(handlers.ready)](
+        "/readyz", [ready = std::move(handlers.ready),
+                    warnings = std::move(handlers.warnings)](
                        const httplib::Request&, httplib::Response& response) {
           const absl::Status status = ready();
           if (!status.ok()) response.status = 503;
-          response.set_content(
-              status.ok() ? "ready\n" : Cat(StdView(status.message()), "\n"),
-              kPlain);
+          std::string text =
+              status.ok() ? "ready\n" : Cat(StdView(status.message()), "\n");
+          if (warnings) {
+            for (const std::string& warning : warnings()) {
+              CatInto(text, "warning: ", warning, "\n");
+            }
+          }
+          response.set_content(text, kPlain);
         });
   }
 

@@ -1,7 +1,8 @@
 // Plain HTTP for machines that watch the coordinator:
 //   /metrics   Prometheus text
 //   /healthz   200 as long as the process answers
-//   /readyz    200 when it can serve institutions, else 503 and why
+//   /readyz    200 when it can serve institutions, else 503 and why; in both
+//              cases a line "warning: ..." for each thing to be seen to
 // Nothing is authenticated and nothing can be changed; requests with a body,
 // other methods and other paths are refused.
 
@@ -11,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +23,7 @@ namespace consilium {
 struct MetricsHandlers {
   std::function<std::string()> metrics;
   std::function<absl::Status()> ready;
+  std::function<std::vector<std::string>()> warnings;  // null: none
 };
 
 // Serves from Start() to destruction, which ends open requests.

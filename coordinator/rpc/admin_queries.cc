@@ -9,6 +9,7 @@
 #include "consilium/base/strings.h"
 #include "coordinator/engine/group_report.h"
 #include "coordinator/round/round_json.h"
+#include "coordinator/rpc/own_certificates.h"
 #include "coordinator/store/maintenance.h"
 #include "coordinator/store/tables.h"
 #include "nlohmann/json.hpp"
@@ -86,12 +87,12 @@ v1::CertificateInfo AdminQueries::CertificateOf(
   out.set_not_before(MicrosOf(row.not_before));
   out.set_not_after(MicrosOf(row.not_after));
   out.set_fingerprint(row.fingerprint);
-  const absl::Duration soon =
-      std::min(renew_before_, (row.not_after - row.not_before) / 3);
-  out.set_state(row.revoked_at.has_value()     ? "revoked"
-                : row.not_after <= now_        ? "expired"
-                : row.not_after - soon <= now_ ? "expiring"
-                                               : "valid");
+  const absl::Time due =
+      RenewFrom(row.not_before, row.not_after, renew_before_);
+  out.set_state(row.revoked_at.has_value() ? "revoked"
+                : row.not_after <= now_    ? "expired"
+                : due <= now_              ? "expiring"
+                                           : "valid");
   return out;
 }
 

@@ -22,6 +22,23 @@ namespace {
 
 constexpr uint32_t kMaxPage = 10000;
 
+// What somebody must do about the newest certificate of a member.
+std::string MemberAdvice(const v1::CertificateInfo& c) {
+  const auto peer = PeerName::Parse(c.subject());
+  if (!peer.ok() || (c.state() != "expiring" && c.state() != "expired")) {
+    return "";
+  }
+  const bool institution = peer->role == PeerRole::kInstitution;
+  if (c.state() == "expiring") {
+    return institution ? "renews itself while `consilium-client run` runs there"
+                       : "its holder runs `consilium cert renew`";
+  }
+  return Cat("`consilium ", institution ? "institution" : "operator",
+             " invite ", peer->name,
+             peer->role == PeerRole::kAuditor ? " --role auditor" : "",
+             "`, then enrol again");
+}
+
 }  // namespace
 
 absl::Status AdminQueries::FillVersion(ReadTx& tx, const VersionRow& row,
@@ -199,8 +216,20 @@ absl::Status AdminQueries::Certificates(bool all,
                                         v1::ListCertificatesResponse* out) {
   return store_.history().Read([&](ReadTx& tx) -> absl::Status {
     CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListCertificates(tx));
+    std::map<std::string, absl::Time> newest;  // by subject
     for (const CertificateRow& row : rows) {
-      const v1::CertificateInfo info = CertificateOf(row);
+      if (row.revoked_at.has_value()) continue;
+      absl::Time& until =
+          newest.try_emplace(row.subject_uri, absl::InfinitePast())
+              .first->second;
+      until = std::max(until, row.not_after);
+    }
+    for (const CertificateRow& row : rows) {
+      v1::CertificateInfo info = CertificateOf(row);
+      if (const auto last = newest.find(row.subject_uri);
+          last != newest.end() && last->second == row.not_after) {
+        info.set_advice(MemberAdvice(info));
+      }
       if (all || info.state() == "valid" || info.state() == "expiring") {
         *out->add_certificates() = info;
       }
@@ -300,11 +329,27 @@ absl::Status AdminQueries::Status(v1::StatusInfo* out) {
       out->set_institutions_connected(out->institutions_connected() + 1);
     }
     const int64_t until = info.certificate_not_after();
-    if (info.state() == "active" && until > 0 &&
+    if (info.state() == "active" && info.role() == "institution" && until > 0 &&
         TimeOf(until) - now_ < std::min(renew_before_, absl::Hours(24 * 7))) {
       out->add_warnings(Cat("the certificate of ", info.name(), " ends ",
                             FormatTime(TimeOf(until)),
                             "; its client should have renewed it"));
+    }
+  }
+  v1::ListOperatorsResponse staff;
+  CONSILIUM_RETURN_IF_ERROR(Operators(&staff));
+  for (const v1::OperatorInfo& info : staff.operators()) {
+    const int64_t until = info.certificate_not_after();
+    if (info.state() != "active" || until == 0) continue;
+    const absl::Duration left = TimeOf(until) - now_;
+    if (left <= absl::ZeroDuration()) {
+      out->add_warnings(Cat("the certificate of ", info.role(), " ",
+                            info.name(), " ended ", FormatTime(TimeOf(until)),
+                            "; invite and enrol anew, or revoke"));
+    } else if (left < renew_before_) {
+      out->add_warnings(Cat("the certificate of ", info.role(), " ",
+                            info.name(), " ends ", FormatTime(TimeOf(until)),
+                            "; its holder runs `consilium cert renew`"));
     }
   }
   v1::RoundInfo last;

@@ -10,10 +10,12 @@
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/base/version.h"
+#include "consilium/secure/ca_files.h"
 #include "consilium/secure/random.h"
 #include "coordinator/rpc/admin_queries.h"
 #include "coordinator/rpc/admin_streams.h"
 #include "coordinator/rpc/download_stream.h"
+#include "coordinator/rpc/own_certificates.h"
 #include "coordinator/rpc/unary.h"
 #include "coordinator/store/maintenance.h"
 #include "proto/wire/convert.h"
@@ -78,6 +80,14 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Change(
       });
 }
 
+std::vector<v1::CertificateInfo> AdminServiceImpl::Own() const {
+  const std::shared_ptr<const IssuingCa> ca = options_.ca->Get();
+  return DescribeOwn(
+      {{options_.identity->leaf()}, ca->authorities(), {ca->root()}},
+      {options_.renew_before, options_.institution_lifetime},
+      deps_.engine->WallNow());
+}
+
 absl::Status AdminServiceImpl::Invite(const std::string& actor,
                                       const std::string& name, PeerRole role,
                                       uint64_t lifetime_seconds,
@@ -101,8 +111,9 @@ absl::Status AdminServiceImpl::Invite(const std::string& actor,
       invitation.token.Text(SecretAccess("answer to the operator"))));
   response->set_expires_at(MicrosOf(invitation.expires_at));
   response->set_enrollment_address(options_.enrollment_address);
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
-                             CertificateFingerprint(options_.ca->root_pem()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Sha256Digest fingerprint,
+      CertificateFingerprint(options_.ca->Get()->root_pem()));
   response->set_ca_fingerprint(fingerprint.Hex());
   return absl::OkStatus();
 }
@@ -124,29 +135,19 @@ absl::Status AdminServiceImpl::Invite(const std::string& actor,
 CONSILIUM_READ(GetStatus, GetStatusRequest, StatusInfo, {
   CONSILIUM_RETURN_IF_ERROR(queries.Status(response));
   response->set_software(Cat("consilium-coordinator ", SoftwareVersion()));
-  const CertificateInfo leaf = options_.identity->leaf();
-  v1::CertificateInfo& info = *response->add_certificates();
-  info.set_serial(leaf.serial);
-  info.set_subject(leaf.subject_name);
-  info.set_role("server");
-  info.set_not_before(MicrosOf(leaf.not_before));
-  info.set_not_after(MicrosOf(leaf.not_after));
-  info.set_fingerprint(leaf.fingerprint.Hex());
-  const bool soon =
-      leaf.not_after - deps_.engine->WallNow() < options_.renew_before;
-  info.set_state(soon ? "expiring" : "valid");
-  if (soon) {
-    response->add_warnings(Cat("the server certificate ends ",
-                               FormatTime(leaf.not_after),
-                               "; run `consilium cert renew --server`"));
+  const std::vector<v1::CertificateInfo> own = Own();
+  response->mutable_certificates()->Add(own.begin(), own.end());
+  for (const std::string& warning : RenewalWarnings(own)) {
+    response->add_warnings(warning);
   }
   return absl::OkStatus();
 })
 
 CONSILIUM_READ(GetFederation, GetFederationRequest, FederationInfo, {
   CONSILIUM_RETURN_IF_ERROR(queries.Federation(response));
-  CONSILIUM_ASSIGN_OR_RETURN(const Sha256Digest fingerprint,
-                             CertificateFingerprint(options_.ca->root_pem()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const Sha256Digest fingerprint,
+      CertificateFingerprint(options_.ca->Get()->root_pem()));
   response->set_root_ca_fingerprint(fingerprint.Hex());
   return absl::OkStatus();
 })
@@ -456,42 +457,37 @@ CONSILIUM_CHANGE(PauseSchedule, PauseScheduleRequest, ScheduleInfo, {
   return queries.Schedule(response);
 })
 
-CONSILIUM_CHANGE(RenewOperatorCertificate, RenewCertificateRequest,
-                 RenewCertificateResponse, {
-                   CONSILIUM_ASSIGN_OR_RETURN(
-                       const EnrollResult result,
-                       deps_.engine->Renew(staff.name, request->csr_pem()));
-                   response->set_certificate_chain_pem(result.chain_pem);
-                   response->set_root_ca_pem(options_.ca->root_pem());
-                   response->set_not_after(MicrosOf(result.not_after));
-                   return absl::OkStatus();
-                 })
+// Changes nothing but the caller's own certificate: auditors may, too.
+grpc::ServerUnaryReactor* AdminServiceImpl::RenewOperatorCertificate(
+    grpc::CallbackServerContext* context,
+    const v1::RenewCertificateRequest* request,
+    v1::RenewCertificateResponse* response) {
+  return RunUnary(
+      deps_, context, "RenewOperatorCertificate",
+      AdmitStaff(deps_, *context, /*reads=*/true),
+      [this, request, response](const Staff& staff) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(
+            const EnrollResult result,
+            deps_.engine->Renew(staff.name, request->csr_pem()));
+        response->set_certificate_chain_pem(result.chain_pem);
+        response->set_root_ca_pem(options_.ca->Get()->root_pem());
+        response->set_not_after(MicrosOf(result.not_after));
+        return absl::OkStatus();
+      });
+}
 
 CONSILIUM_CHANGE(
     RenewServerCertificate, RenewServerCertificateRequest, CertificateInfo, {
-      FileSystem* const fs = deps_.engine->store().fs();
-      CONSILIUM_ASSIGN_OR_RETURN(
-          const std::string old,
-          ReadWholeFile(fs, options_.server_certificate, 64 << 10));
-      CONSILIUM_ASSIGN_OR_RETURN(const ServerNames names, ServerNamesOf(old));
-      CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key,
-                                 TlsKey::LoadFile(fs, options_.server_key));
-      CONSILIUM_ASSIGN_OR_RETURN(
-          const std::string chain,
-          options_.ca->IssueServer(names, key, deps_.engine->WallNow(),
-                                   options_.server_lifetime, *SystemRandom()));
-      CONSILIUM_RETURN_IF_ERROR(WriteFileAtomic(fs, options_.server_certificate,
-                                                AsBytes(chain), 0600));
+      CONSILIUM_RETURN_IF_ERROR(
+          consilium::RenewServerCertificate(
+              deps_.engine->store().fs(), options_.server_certificate,
+              options_.server_key, *options_.ca->Get(), deps_.engine->WallNow(),
+              options_.server_lifetime, *SystemRandom())
+              .status());
       CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
       const CertificateInfo leaf = options_.identity->leaf();
       deps_.engine->listener().OnCertificateExpiry("server", leaf.not_after);
-      response->set_serial(leaf.serial);
-      response->set_subject(leaf.subject_name);
-      response->set_role("server");
-      response->set_not_before(MicrosOf(leaf.not_before));
-      response->set_not_after(MicrosOf(leaf.not_after));
-      response->set_fingerprint(leaf.fingerprint.Hex());
-      response->set_state("valid");
+      *response = Own().front();
       return deps_.engine->Audit(actor, "certificate.renew", "server",
                                  request->reason());
     })

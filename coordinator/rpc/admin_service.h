@@ -18,11 +18,12 @@ namespace consilium {
 struct AdminServiceOptions {
   absl::Duration server_lifetime;
   absl::Duration renew_before;
+  absl::Duration institution_lifetime;
   std::string server_certificate;  // path, for RenewServerCertificate
   std::string server_key;
   std::string enrollment_address;  // told with an invitation
   std::shared_ptr<ReloadableServerIdentity> identity;
-  const IssuingCa* ca = nullptr;
+  const LiveIssuingCa* ca = nullptr;
   int64_t max_jobs = 2;  // long operations at once, limits.max_admin_jobs
 };
 
@@ -115,6 +116,8 @@ class AdminServiceImpl final
   grpc::ServerUnaryReactor* Change(grpc::CallbackServerContext* context,
                                    std::string_view method, Handler handler);
 
+  // The server's certificate, the CAs'.
+  std::vector<v1::CertificateInfo> Own() const;
   absl::Status Invite(const std::string& actor, const std::string& name,
                       PeerRole role, uint64_t lifetime_seconds,
                       const Settings& labels,

@@ -55,6 +55,14 @@ absl::StatusOr<std::vector<AuditEntry>> ListAudit(ReadTx& tx,
                  page.limit);
 }
 
+absl::StatusOr<std::optional<AuditEntry>> FindNewestAudit(
+    ReadTx& tx, std::string_view action) {
+  static const std::string sql =
+      Cat("SELECT ", kColumns,
+          " FROM audit WHERE action = ? ORDER BY seq DESC LIMIT 1");
+  return FindOne(tx, sql, ParseAudit, action);
+}
+
 absl::StatusOr<AuditHead> VerifyAudit(ReadTx& tx) {
   static const std::string sql =
       Cat("SELECT ", kColumns, " FROM audit ORDER BY seq");

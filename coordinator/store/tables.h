@@ -257,6 +257,8 @@ absl::StatusOr<std::vector<WeightedMetric>> WeightedMeans(
 absl::StatusOr<AuditEntry> AppendAudit(WriteTx& tx, AuditEntry entry);
 absl::StatusOr<std::vector<AuditEntry>> ListAudit(ReadTx& tx,
                                                   const Page& page = {});
+absl::StatusOr<std::optional<AuditEntry>> FindNewestAudit(
+    ReadTx& tx, std::string_view action);
 absl::StatusOr<AuditHead> GetAuditHead(ReadTx& tx);  // seq 0: empty log
 // Recomputes every hash. Errors: DATA_LOSS naming the first entry that does
 // not fit.

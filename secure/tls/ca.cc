@@ -6,6 +6,7 @@
 
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
+#include "consilium/secure/ca_files.h"
 #include "consilium/secure/sha256.h"
 #include "secure/tls/x509.h"
 
@@ -107,7 +108,7 @@ absl::Status SetValidity(const CertificateInfo& issuer, absl::Time now,
   if (now >= issuer.not_after) {
     return absl::FailedPreconditionError(
         Cat("the issuing CA expired at ", FormatTime(issuer.not_after),
-            "; issue a new one from the root CA"));
+            "; make a new one with `consilium cert renew-issuer`"));
   }
   spec.not_before = std::max(now - kClockSkew, issuer.not_before);
   spec.not_after = std::min(now + lifetime, issuer.not_after);
@@ -157,6 +158,11 @@ absl::StatusOr<std::string> IssueIssuingCa(const std::string& federation,
     openssl::ClearErrors();
     return absl::InvalidArgumentError(
         "the root key is not the root certificate's");
+  }
+  if (now >= root_info.not_after) {
+    return absl::FailedPreconditionError(
+        Cat("the root CA expired at ", FormatTime(root_info.not_after),
+            "; its members pin it, so make a new federation"));
   }
   CertificateSpec spec;
   spec.kind = CertificateKind::kIssuingCa;
@@ -239,28 +245,40 @@ absl::StatusOr<IssuingCa> IssuingCa::Create(std::string federation,
   }
   CONSILIUM_RETURN_IF_ERROR(VerifyCertificateChain(
       issuing_pem, root_pem, CertificateUse::kAuthority, now));
-  return IssuingCa(std::move(federation), std::move(root_pem),
-                   std::move(issuing_pem), std::move(issuing_key));
+  // A chain has the certificate of its own issuer only.
+  CONSILIUM_ASSIGN_OR_RETURN(std::string own,
+                             openssl::CertificateToPem(*issuing));
+  IssuingCa ca(std::move(federation), std::move(root_pem), std::move(own),
+               std::move(issuing_key));
+  CONSILIUM_ASSIGN_OR_RETURN(ca.root_, ParseCertificate(ca.root_pem_));
+  CONSILIUM_ASSIGN_OR_RETURN(ca.authorities_,
+                             ParseCertificateChain(issuing_pem));
+  return ca;
 }
 
 absl::StatusOr<IssuingCa> IssuingCa::LoadDirectory(FileSystem* fs,
                                                    const std::string& directory,
                                                    std::string federation,
                                                    absl::Time now) {
-  constexpr int64_t kMost = openssl::kMaxCertificateTextBytes;
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::string root,
-      ReadWholeFile(fs, JoinPath(directory, "root-ca.pem"), kMost));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      std::string issuing,
-      ReadWholeFile(fs, JoinPath(directory, "issuing-ca.pem"), kMost));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      TlsKey key, TlsKey::LoadFile(fs, JoinPath(directory, "issuing-ca.key")));
-  absl::StatusOr<IssuingCa> ca =
-      Create(std::move(federation), std::move(root), std::move(issuing),
-             std::move(key), now);
-  if (!ca.ok()) return Annotate(ca.status(), directory);
-  return ca;
+  return LoadIssuingCa(fs,
+                       {JoinPath(directory, "root-ca.pem"),
+                        JoinPath(directory, "issuing-ca.pem"),
+                        JoinPath(directory, "issuing-ca.key")},
+                       std::move(federation), now);
+}
+
+LiveIssuingCa::LiveIssuingCa(IssuingCa ca)
+    : ca_(std::make_shared<const IssuingCa>(std::move(ca))) {}
+
+std::shared_ptr<const IssuingCa> LiveIssuingCa::Get() const {
+  const MutexLock lock(&mutex_);
+  return ca_;
+}
+
+void LiveIssuingCa::Set(IssuingCa ca) {
+  auto next = std::make_shared<const IssuingCa>(std::move(ca));
+  const MutexLock lock(&mutex_);
+  ca_.swap(next);
 }
 
 absl::StatusOr<std::string> IssuingCa::IssueServer(const ServerNames& names,

@@ -33,7 +33,7 @@ uint64_t NextSeed() {
 struct Keys {
   SigningKey signing;
   StorageKey storage;
-  IssuingCa ca;
+  LiveIssuingCa ca;
 };
 
 // One set for all worlds of the process: they are not what is tested.
@@ -45,8 +45,9 @@ const Keys& SharedKeys() {
     NewCertificateAuthority made =
         *CreateCertificateAuthority("cards", born, random);
     return new Keys{*SigningKey::Generate(random), StorageKey::Generate(random),
-                    *IssuingCa::Create("cards", made.root_pem, made.issuing_pem,
-                                       std::move(made.issuing_key), born)};
+                    LiveIssuingCa(*IssuingCa::Create(
+                        "cards", made.root_pem, made.issuing_pem,
+                        std::move(made.issuing_key), born))};
   }();
   return *keys;
 }
@@ -173,7 +174,10 @@ EngineWorld::~EngineWorld() {
 }
 
 const SigningKey& EngineWorld::signing_key() { return SharedKeys().signing; }
-const IssuingCa& EngineWorld::ca() { return SharedKeys().ca; }
+const IssuingCa& EngineWorld::ca() {
+  static const std::shared_ptr<const IssuingCa> ca = SharedKeys().ca.Get();
+  return *ca;
+}
 
 absl::Status EngineWorld::OpenStore(bool create) {
   StoreOptions options;

@@ -230,8 +230,10 @@ TEST_F(CliChangeTest, PromoteRollbackImport) {
   ASSERT_OK(
       WriteFileAtomic(f_->fs(), layout, AsBytes(f_->layout().CanonicalText())));
   ASSERT_EQ(cli_.Run({"version", "export", "2", "--output", file}), 0);
-  const json imported = cli_.Document<v1::VersionInfo>(
-      {"version", "import", file, "--layout", layout, "--reason", "again"});
+  ExpectDryRun({"version", "import", file, "--layout", layout});
+  const json imported =
+      cli_.Document<v1::VersionInfo>({"version", "import", file, "--layout",
+                                      layout, "--reason", "again", "--yes"});
   EXPECT_EQ(imported["version"]["number"], 4);
   EXPECT_EQ(imported["current"], true);
   EXPECT_EQ(imported["round"], 0);
@@ -239,8 +241,9 @@ TEST_F(CliChangeTest, PromoteRollbackImport) {
             cli_.Document<v1::VersionInfo>(
                 {"version", "show", "2"})["version"]["digest"]);
   ExpectAudit("version.import", "version 4", "again");
-  EXPECT_THAT(cli_.Table({"version", "import", file, "--layout", layout}),
-              HasSubstr("Imported version 5"));
+  EXPECT_THAT(
+      cli_.Table({"version", "import", file, "--layout", layout, "--yes"}),
+      HasSubstr("Imported version 5"));
 }
 
 TEST_F(CliChangeTest, Schedule) {

@@ -61,6 +61,7 @@ const std::vector<std::vector<std::string>> kVerbs = {
     {"schedule", "resume"},
     {"cert", "status"},
     {"cert", "renew"},
+    {"cert", "renew-issuer"},
     {"db", "check"},
     {"db", "backup"},
     {"db", "restore"},

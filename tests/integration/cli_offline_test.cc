@@ -130,8 +130,7 @@ TEST_F(CliOfflineTest, WhatChangesIsRefused) {
            {"institution", "invite", "bank-c"},
            {"contribution", "quarantine", contribution_, "--yes"},
            {"version", "rollback", "0", "--yes"},
-           {"schedule", "pause"},
-           {"cert", "renew"}}) {
+           {"schedule", "pause"}}) {
     EXPECT_EQ(cli_.RunOffline(verb), 1) << verb[0] << " " << verb[1];
     EXPECT_THAT(cli_.err(), HasSubstr("needs a running coordinator"))
         << verb[0] << " " << verb[1];

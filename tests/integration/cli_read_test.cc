@@ -199,11 +199,12 @@ TEST_F(CliReadTest, ScheduleCertificatesStoreAndAudit) {
             "manual");
   EXPECT_THAT(cli_.Table({"cert", "status"}),
               AllOf(HasSubstr("institution/bank-a"), HasSubstr("operator"),
-                    HasSubstr("server")));
+                    HasSubstr("server"), HasSubstr("issuing-ca"),
+                    HasSubstr("root-ca")));
   EXPECT_EQ(cli_.Document<v1::ListCertificatesResponse>(
                     {"cert", "status"})["certificates"]
                 .size(),
-            4u);
+            6u);
   EXPECT_THAT(cli_.Table({"db", "check", "--deep"}), HasSubstr("all is well"));
   const json check =
       cli_.Document<v1::CheckDatabaseResponse>({"db", "check", "--deep"});

@@ -18,7 +18,9 @@
 namespace consilium {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // The whole answer, or "" when nobody listens.
 std::string Get(int port, const std::string& path) {
@@ -171,6 +173,29 @@ TEST(LiveMetricsTest, HealthAndReadiness) {
   EXPECT_EQ(Get(port, "/readyz"), "");
   federation.StartAgain();
   EXPECT_THAT(Get(port, "/readyz"), HasSubstr(" 200 "));
+}
+
+TEST(LiveMetricsTest, CertificatesThatEndAreToldInTime) {
+  TimedFederation f({}, {});
+  const int port = f->server().metrics_port();
+  EXPECT_THAT(Get(port, "/readyz"), Not(HasSubstr("warning: ")));
+  f.Advance(absl::Hours(24 * 340));
+  EXPECT_THAT(Get(port, "/readyz"),
+              AllOf(HasSubstr(" 200 "),
+                    HasSubstr("warning: the server certificate ends "),
+                    HasSubstr("consilium cert renew --server")));
+  f.Advance(absl::Hours(24 * 30));
+  EXPECT_THAT(
+      Get(port, "/readyz"),
+      AllOf(HasSubstr(" 503 "), HasSubstr("the server certificate ended"),
+            HasSubstr("--offline DIR cert renew --server")));
+  for (const char* subject : {"server", "issuing-ca", "root-ca"}) {
+    EXPECT_THAT(
+        Get(port, "/metrics"),
+        HasSubstr(Cat("consilium_certificate_expiry_timestamp_seconds{subject="
+                      "\"",
+                      subject, "\"}")));
+  }
 }
 
 }  // namespace

@@ -79,6 +79,7 @@ std::vector<Call> ReadingCalls() {
       ADMIN_CALL(CheckDatabase),
       ADMIN_CALL(TailAudit),
       ADMIN_CALL(VerifyAudit),
+      ADMIN_CALL(RenewOperatorCertificate),  // the caller's own
       Reads<v1::AdminService>("WatchRound",
                               &v1::AdminService::Stub::WatchRound),
   };
@@ -103,7 +104,6 @@ std::vector<Call> ChangingCalls() {
       ADMIN_CALL(RollbackVersion),
       ADMIN_CALL(SetSchedule),
       ADMIN_CALL(PauseSchedule),
-      ADMIN_CALL(RenewOperatorCertificate),
       ADMIN_CALL(RenewServerCertificate),
       ADMIN_CALL(BackupDatabase),
       {"ImportVersion",

@@ -58,7 +58,8 @@ struct Enrollment {
 //
 // Errors:
 //   INVALID_ARGUMENT    an option; the message names it
-//   ALREADY_EXISTS      `directory` holds an identity
+//   ALREADY_EXISTS      `directory` holds an identity that has not ended, or
+//                       one of another name
 //   UNAVAILABLE         cannot connect
 //   RESOURCE_EXHAUSTED  too many enrolments, for longer than `retry_for`
 //   DEADLINE_EXCEEDED   `timeout` passed

@@ -2,15 +2,18 @@
 #ifndef CONSILIUM_SECURE_CA_H_
 #define CONSILIUM_SECURE_CA_H_
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "consilium/base/digest.h"
 #include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
 #include "consilium/base/random.h"
 #include "consilium/secure/certificate.h"
 #include "consilium/secure/identity.h"
@@ -69,6 +72,7 @@ absl::StatusOr<Sha256Digest> CertificateRequestKey(std::string_view csr_pem);
 // The issuing CA. Thread-safe after creation.
 class IssuingCa {
  public:
+  // `issuing_pem`: its certificate, then those of former ones (ca_files.h).
   // Errors: INVALID_ARGUMENT  the key is not the certificate's;
   //         UNAUTHENTICATED   the root did not sign it, it has expired, or is
   //                           no CA certificate.
@@ -76,7 +80,7 @@ class IssuingCa {
                                           std::string root_pem,
                                           std::string issuing_pem,
                                           TlsKey issuing_key, absl::Time now);
-  // From DIR/identity: root-ca.pem, issuing-ca.pem, issuing-ca.key.
+  // LoadIssuingCa (ca_files.h) of root-ca.pem, issuing-ca.pem, issuing-ca.key.
   static absl::StatusOr<IssuingCa> LoadDirectory(FileSystem* fs,
                                                  const std::string& directory,
                                                  std::string federation,
@@ -84,6 +88,11 @@ class IssuingCa {
 
   const std::string& root_pem() const { return root_pem_; }
   const std::string& issuing_pem() const { return issuing_pem_; }
+  const CertificateInfo& root() const { return root_; }
+  // The one that issues, then former ones, the newest first.
+  const std::vector<CertificateInfo>& authorities() const {
+    return authorities_;
+  }
 
   // A server certificate (EKU serverAuth) for `key`'s public half; returns the
   // chain: leaf, then issuing CA. Renewal passes the same key and names.
@@ -110,7 +119,22 @@ class IssuingCa {
   std::string federation_;
   std::string root_pem_;
   std::string issuing_pem_;
+  CertificateInfo root_;
+  std::vector<CertificateInfo> authorities_;
   TlsKey key_;
+};
+
+// The issuing CA of a running coordinator, which can be replaced while it
+// runs. Thread-safe.
+class LiveIssuingCa {
+ public:
+  explicit LiveIssuingCa(IssuingCa ca);
+  std::shared_ptr<const IssuingCa> Get() const;
+  void Set(IssuingCa ca);
+
+ private:
+  mutable Mutex mutex_;
+  std::shared_ptr<const IssuingCa> ca_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The names of an existing server certificate, to issue its successor.

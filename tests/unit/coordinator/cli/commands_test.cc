@@ -10,6 +10,7 @@ namespace consilium {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -178,6 +179,30 @@ TEST_F(CommandsTest, GlobalOptionsMayFollowTheVerb) {
   EXPECT_EQ(seen.coordinator, "h:1");
 }
 
+TEST_F(CommandsTest, ACertificateThatEndsSoonIsToldOnStandardError) {
+  CertificateInfo own;
+  own.not_before = kCliNow - absl::Hours(24 * 300);
+  own.not_after = kCliNow + absl::Hours(24 * 12);
+  const auto connect = env_.connect;
+  env_.connect = [&](const GlobalOptions& options, const CliEnvironment& env) {
+    absl::StatusOr<AdminSession> session = connect(options, env);
+    session->own = own;
+    return session;
+  };
+  const auto hint =
+      AllOf(HasSubstr("your certificate ends 2026-01-13"), HasSubstr("in 12d"),
+            HasSubstr("`consilium cert renew`"));
+  ASSERT_EQ(Run({"status"}), 0);
+  EXPECT_THAT(err(), hint);
+  EXPECT_THAT(out(), Not(HasSubstr("your certificate")));
+  ASSERT_EQ(Run({"status", "--json"}), 0);
+  EXPECT_THAT(err(), hint);
+  EXPECT_TRUE(Json().is_object());
+  own.not_after = kCliNow + absl::Hours(24 * 31);
+  ASSERT_EQ(Run({"status"}), 0);
+  EXPECT_EQ(err(), "");
+}
+
 TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
   auto& round = fake_.Answer<v1::RoundInfo>("GetRound");
   round.set_round(7);
@@ -188,6 +213,16 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
   fake_.Answer<v1::FederationInfo>("GetFederation")
       .mutable_current()
       ->set_number(9);
+  auto& staff = fake_.Answer<v1::ListOperatorsResponse>("ListOperators");
+  const auto add = [&staff](const char* name, const char* role) {
+    v1::OperatorInfo& info = *staff.add_operators();
+    info.set_name(name);
+    info.set_role(role);
+    info.set_state("active");
+    info.set_certificate_not_after(absl::ToUnixMicros(kCliNow) + 1);
+  };
+  add("admin", "operator");
+  add("eve", "auditor");
   const std::vector<std::vector<std::string>> verbs = {
       {"institution", "revoke", "bank-a"},
       {"operator", "revoke", "eve"},
@@ -200,6 +235,10 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
   // What would be refused is not promised.
   EXPECT_EQ(Run({"version", "promote", "9"}), 1);
   EXPECT_THAT(err(), HasSubstr("version 9 is current already"));
+  EXPECT_EQ(Run({"operator", "revoke", "admin"}), 1);
+  EXPECT_THAT(err(), HasSubstr("admin is the last operator"));
+  EXPECT_EQ(Run({"operator", "revoke", "nobody"}), 1);
+  EXPECT_THAT(err(), HasSubstr("there is no operator or auditor \"nobody\""));
   for (std::vector<std::string> args : verbs) {
     fake_.calls.clear();
     EXPECT_EQ(Run(args), 0);
@@ -210,7 +249,7 @@ TEST_F(CommandsTest, DestructiveVerbsChangeNothingWithoutYes) {
     EXPECT_EQ(Json()["dry_run"], true);
     EXPECT_FALSE(Json()["would"].empty());
     for (const std::string& call : fake_.calls) {
-      EXPECT_THAT(call, StartsWith("Get"));
+      EXPECT_THAT(call, AnyOf(StartsWith("Get"), StartsWith("List")));
     }
   }
 }

@@ -1,8 +1,10 @@
 // --offline over a real store, init, and the operator's configuration.
 
 #include "consilium/base/bytes.h"
+#include "consilium/secure/ca.h"
 #include "consilium/secure/random.h"
 #include "coordinator/store/store.h"
+#include "coordinator/store/tables.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/coordinator/cli/cli_harness.h"
 
@@ -102,6 +104,126 @@ TEST_F(OfflineTest, ARunningCoordinatorIsNotReadBehindItsBack) {
                        Store::Open(options));
   EXPECT_EQ(Offline({"status"}), 1);
   EXPECT_THAT(err(), HasSubstr("without --offline"));
+}
+
+// Roles and states of `cert status`, but for the operator's.
+std::map<std::string, std::string> StatesOf(const nlohmann::json& document) {
+  std::map<std::string, std::string> states;
+  for (const nlohmann::json& c : document["certificates"]) {
+    std::string& states_of = states[c["role"]];
+    states_of += states_of.empty() ? "" : " ";
+    states_of += c["state"].get<std::string>();
+  }
+  return states;
+}
+
+TEST_F(OfflineTest, EveryCertificateIsRenewedAfterAllHaveEnded) {
+  Init();
+  ASSERT_OK_AND_ASSIGN(
+      const std::string root,
+      ReadWholeFile(env_.fs, dir_ / "cards/identity/root-ca.pem", 1 << 16));
+  clock_.Advance(kIssuingCaLifetime + absl::Hours(24));
+  ASSERT_EQ(Offline({"cert", "status", "--all"}), 0) << err();
+  EXPECT_THAT(out(), AllOf(HasSubstr("To do:"), HasSubstr("cert renew-issuer"),
+                           HasSubstr("consilium operator invite admin")));
+  ASSERT_EQ(Offline({"status"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("the issuing CA ended"));
+  // Neither of these has anything to sign with.
+  EXPECT_EQ(Offline({"cert", "renew", "--server"}), 1);
+  EXPECT_THAT(err(), HasSubstr("cert renew-issuer"));
+  EXPECT_EQ(Offline({"cert", "renew"}), 1);
+
+  // The root's key comes from where it is kept.
+  ASSERT_OK(env_.fs->Rename(dir_ / "cards/offline/root-ca.key",
+                            dir_ / "root-ca.key"));
+  EXPECT_EQ(Offline({"cert", "renew-issuer"}), 1);
+  EXPECT_THAT(err(), HasSubstr("--root-key"));
+  EXPECT_EQ(Run({"cert", "renew-issuer"}), 2);
+  EXPECT_THAT(err(), HasSubstr("--offline DIR"));
+  ASSERT_EQ(Offline({"cert", "renew-issuer", "--root-key", dir_ / "root-ca.key",
+                     "--json"}),
+            0)
+      << err();
+  EXPECT_EQ(
+      StatesOf(Json()),
+      (std::map<std::string, std::string>{
+          {"server", "valid"}, {"issuing-ca", "valid"}, {"root-ca", "valid"}}));
+  ASSERT_EQ(Offline({"cert", "renew"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("consilium://cards/operator/admin"));
+  EXPECT_OK(LoadTlsIdentity(
+      env_.fs,
+      {dir_ / "cards/operator/ca.pem", dir_ / "cards/operator/operator.pem",
+       dir_ / "cards/operator/operator.key"},
+      CertificateUse::kClient, clock_.Now()));
+  EXPECT_OK(LoadTlsIdentity(
+      env_.fs,
+      {dir_ / "cards/identity/root-ca.pem", dir_ / "cards/identity/server.pem",
+       dir_ / "cards/identity/server.key"},
+      CertificateUse::kServer, clock_.Now()));
+  EXPECT_THAT(
+      ReadWholeFile(env_.fs, dir_ / "cards/identity/root-ca.pem", 1 << 16),
+      IsOkAndHolds(root));
+  ASSERT_EQ(Offline({"audit", "tail", "--limit", "1", "--json"}), 0);
+  EXPECT_EQ(Json()["entries"][0]["action"], "certificate.renew");
+  EXPECT_EQ(Json()["entries"][0]["actor"], "offline");
+
+  // Again, while the first one is good: it stays trusted.
+  ASSERT_EQ(
+      Offline({"cert", "renew-issuer", "--root-key", dir_ / "root-ca.key"}), 0)
+      << err();
+  EXPECT_THAT(out(), HasSubstr("SIGHUP"));
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
+  EXPECT_EQ(StatesOf(Json())["issuing-ca"], "valid former");
+  EXPECT_EQ(StatesOf(Json())["operator"], "valid");
+}
+
+TEST_F(OfflineTest, WhatEndsSoonIsToldWithTheVerbThatRenewsIt) {
+  Init();
+  clock_.Advance(absl::Hours(24 * 340));
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
+  std::map<std::string, std::string> advice;
+  const nlohmann::json document = Json();
+  for (const nlohmann::json& c : document["certificates"]) {
+    advice[c["role"]] = c["advice"];
+  }
+  EXPECT_THAT(advice["server"], HasSubstr("consilium cert renew --server"));
+  EXPECT_THAT(advice["operator"], HasSubstr("consilium cert renew"));
+  EXPECT_EQ(advice["issuing-ca"], "");
+  EXPECT_EQ(StatesOf(document)["server"], "expiring");
+  ASSERT_EQ(Offline({"cert", "renew", "--server"}), 0) << err();
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
+  EXPECT_EQ(StatesOf(Json())["server"], "valid");
+  // Cut short by its issuer, a renewed one ends with it: renew that first.
+  clock_.Advance(kIssuingCaLifetime - absl::Hours(24 * 360));
+  ASSERT_EQ(Offline({"cert", "renew", "--server"}), 0) << err();
+  clock_.Advance(absl::Hours(24 * 18));
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
+  for (const nlohmann::json& c : Json()["certificates"]) {
+    const std::string role = c["role"];
+    if (role != "server" && role != "issuing-ca") continue;
+    EXPECT_THAT(c["advice"].get<std::string>(), HasSubstr("renew-issuer"));
+  }
+}
+
+TEST_F(OfflineTest, OnlyStaffThatTheHistoryKnowsIsRenewed) {
+  Init();
+  StoreOptions options;
+  options.data_dir = dir_ / "cards/data";
+  {
+    ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Store> store,
+                         Store::Open(options));
+    EXPECT_EQ(Offline({"cert", "renew"}), 1);
+    EXPECT_THAT(err(), HasSubstr("stop the coordinator"));
+    ASSERT_OK(store->history().Write([&](WriteTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(const auto admin,
+                                 FindInstitution(tx, "admin"));
+      return SetInstitutionState(tx, admin->id, InstitutionState::kRevoked,
+                                 clock_.Now());
+    }));
+    ASSERT_OK(store->Close());
+  }
+  EXPECT_EQ(Offline({"cert", "renew"}), 1);
+  EXPECT_THAT(err(), HasSubstr("revoked"));
 }
 
 TEST_F(OfflineTest, NoCoordinatorThere) {

@@ -2,6 +2,9 @@
 
 #include <sstream>
 
+#include "consilium/aggregation/layout.h"
+#include "consilium/aggregation/safetensors.h"
+#include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
 #include "consilium/secure/sha256.h"
 #include "tests/support/temp_dir.h"
@@ -194,22 +197,110 @@ TEST_F(TransferTest, WrongBytesAreNotKept) {
   EXPECT_FALSE(env_.fs->Exists(part_));
 }
 
-TEST_F(TransferTest, ImportSendsLayoutDigestAndAllBytes) {
-  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(fake_.blob)));
-  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "layout", AsBytes("the layout")));
-  ASSERT_EQ(Run({"version", "import", dir_ / "base", "--layout",
-                 dir_ / "layout", "--reason", "first"}),
-            0)
-      << err();
-  ASSERT_GE(fake_.chunks.size(), 2u);
-  EXPECT_EQ(fake_.chunks[0].layout_text(), "the layout");
+const std::vector<int64_t> kA = {8, 50000};
+const std::vector<int64_t> kB = {2, 3};
+const std::vector<int64_t> kTurned = {3, 2};
+const std::vector<int64_t> kOne = {1};
+
+class ImportTest : public CliTest {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "layout", AsBytes(kLayout)));
+    ASSERT_OK_AND_ASSIGN(const Layout layout, Layout::Parse(kLayout));
+    ASSERT_OK_AND_ASSIGN(version_, BuildVersionHeader(layout, Sha256(kLayout)));
+    version_ += Values(0, 400'000) + Values(1, 6);
+  }
+  // Of tensor `which`, as bytes.
+  static std::string Values(int which, int count) {
+    std::string bytes;
+    for (int i = 0; i < count; ++i) {
+      const float value = static_cast<float>(which * 1000 + i % 997);
+      bytes += AsChars(std::as_bytes(std::span(&value, 1)));
+    }
+    return bytes;
+  }
+  // Tensors in the order given; no metadata.
+  void Write(const std::vector<TensorSpec>& tensors, const std::string& bytes) {
+    ASSERT_OK_AND_ASSIGN(const std::string header,
+                         BuildSafetensorsHeader(tensors, {}));
+    ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(header + bytes)));
+  }
+  int Import(std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"version", "import", dir_ / "base", "--layout",
+                               dir_ / "layout"});
+    return Run(more);
+  }
+  std::string Sent() const {
+    std::string sent;
+    for (const auto& chunk : fake_.chunks) sent += chunk.data();
+    return sent;
+  }
+
+  static constexpr char kLayout[] =
+      "consilium-layout 1\nshared F32 8x50000 a\nshared F32 2x3 b\n";
+  TempDir dir_;
+  std::string version_;  // as the coordinator keeps it
+};
+
+TEST_F(ImportTest, SendsLayoutDigestAndAllBytes) {
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(version_)));
+  ASSERT_EQ(Import({"--reason", "first"}), 0) << err();
+  ASSERT_GE(fake_.chunks.size(), 3u);
+  EXPECT_EQ(fake_.chunks[0].layout_text(), kLayout);
   EXPECT_EQ(fake_.chunks[0].reason(), "first");
-  EXPECT_EQ(fake_.chunks[0].total_bytes(), fake_.blob.size());
+  EXPECT_EQ(fake_.chunks[0].total_bytes(), version_.size());
   EXPECT_EQ(fake_.chunks[0].sha256(),
-            std::string(AsChars(Sha256(fake_.blob).bytes)));
-  std::string sent;
-  for (const v1::ImportVersionChunk& chunk : fake_.chunks) sent += chunk.data();
-  EXPECT_EQ(sent, fake_.blob);
+            std::string(AsChars(Sha256(version_).bytes)));
+  EXPECT_EQ(Sent(), version_);
+}
+
+TEST_F(ImportTest, AnySafetensorsFileWithTheLayoutsTensorsIsTaken) {
+  // Another tool has them in an order of its own.
+  Write({{"b", DType::kF32, kB}, {"a", DType::kF32, kA}},
+        Values(1, 6) + Values(0, 400'000));
+  ASSERT_EQ(Import(), 0) << err();
+  EXPECT_EQ(Sent(), version_);
+  EXPECT_EQ(fake_.chunks[0].sha256(),
+            std::string(AsChars(Sha256(version_).bytes)));
+}
+
+TEST_F(ImportTest, WhatDoesNotFitTheLayoutIsNamed) {
+  const auto refused = [this](const std::string& text) {
+    EXPECT_EQ(Import(), 2);
+    EXPECT_THAT(err(), AllOf(HasSubstr(dir_ / "base"), HasSubstr(text)));
+    EXPECT_TRUE(fake_.chunks.empty());
+  };
+  Write({{"a", DType::kF32, kA}}, Values(0, 400'000));
+  refused("there is no tensor \"b\"; the layout has it as F32 2x3");
+  Write({{"a", DType::kF32, kA}, {"b", DType::kF32, kTurned}},
+        Values(0, 400'006));
+  refused("tensor \"b\" is F32 3x2; the layout has F32 2x3");
+  Write({{"a", DType::kF32, kA},
+         {"b", DType::kF32, kB},
+         {"c", DType::kF32, kOne}},
+        Values(0, 400'007));
+  refused("tensor \"c\" is not in the layout");
+  EXPECT_EQ(
+      Run({"version", "import", dir_ / "layout", "--layout", dir_ / "layout"}),
+      1);
+  EXPECT_THAT(err(), HasSubstr(dir_ / "layout"));
+}
+
+TEST_F(ImportTest, OverAServedVersionItTakesYes) {
+  ASSERT_OK(WriteFileAtomic(env_.fs, dir_ / "base", AsBytes(version_)));
+  fake_.Answer<v1::FederationInfo>("GetFederation")
+      .mutable_current()
+      ->set_number(7);
+  ASSERT_EQ(Import(), 0) << err();
+  EXPECT_THAT(out(),
+              AllOf(HasSubstr("replace version 7"),
+                    HasSubstr(Sha256(version_).Hex()), HasSubstr("--yes")));
+  EXPECT_TRUE(fake_.chunks.empty());
+  ASSERT_EQ(Import({"--json"}), 0) << err();
+  EXPECT_EQ(Json()["dry_run"], true);
+  EXPECT_TRUE(fake_.chunks.empty());
+  ASSERT_EQ(Import({"--json", "--yes"}), 0) << err();
+  EXPECT_FALSE(fake_.chunks.empty());
 }
 
 }  // namespace

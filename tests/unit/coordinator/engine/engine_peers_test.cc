@@ -32,13 +32,13 @@ class HookedRandom : public RandomSource {
 class EnginePeersTest : public EngineTest {
  protected:
   RandomSource* random_source() override { return &hooked_; }
-  const IssuingCa* ca() override {
-    static const IssuingCa* const ca = [] {
+  const LiveIssuingCa* ca() override {
+    static const LiveIssuingCa* const ca = [] {
       SplitMixRandom random(3);
       const absl::Time born = FakeClock().Now();
       NewCertificateAuthority made =
           *CreateCertificateAuthority("cards", born, random);
-      return new IssuingCa(
+      return new LiveIssuingCa(
           *IssuingCa::Create("cards", made.root_pem, made.issuing_pem,
                              std::move(made.issuing_key), born));
     }();

@@ -62,7 +62,7 @@ class EngineTest : public StoreTest {
     ASSERT_OK(engine_->StartForTest());
   }
   virtual RandomSource* random_source() { return &random_; }
-  virtual const IssuingCa* ca() { return nullptr; }
+  virtual const LiveIssuingCa* ca() { return nullptr; }
 
   absl::StatusOr<VersionRow> Import() {
     CONSILIUM_ASSIGN_OR_RETURN(const Layout layout, Layout::Parse(kTestLayout));

@@ -323,7 +323,7 @@ TEST_F(CaTest, LoadsFromItsDirectory) {
   EXPECT_THAT(
       IssuingCa::LoadDirectory(&fs, "/identity", "cards",
                                kNow + kIssuingCaLifetime + absl::Hours(1)),
-      StatusIs(absl::StatusCode::kUnauthenticated, HasSubstr("/identity")));
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("/identity")));
   EXPECT_THAT(CreateCertificateAuthority("Not A Name", kNow, *SystemRandom()),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
