@@ -14,7 +14,6 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
@@ -66,11 +65,11 @@ absl::StatusOr<TcpConnection> TcpConnection::Open(
   if (!proxy.has_value()) return Dial(server, deadline);
   absl::StatusOr<TcpConnection> connection = Dial(proxy->address, deadline);
   if (!connection.ok()) {
-    return Annotate(connection.status(), Cat("proxy ", proxy->Display()));
+    return Annotate(connection.status(), Cat("proxy ", proxy->Url()));
   }
   const absl::Status tunnel = connection->Tunnel(server, *proxy, deadline);
   if (!tunnel.ok()) {
-    return Annotate(tunnel, Cat("proxy ", proxy->Display()));
+    return Annotate(tunnel, Cat("proxy ", proxy->Url()));
   }
   return connection;
 }
@@ -168,8 +167,7 @@ absl::Status TcpConnection::Tunnel(const HostPort& server,
   std::string request =
       Cat("CONNECT ", target, " HTTP/1.1\r\nHost: ", target, "\r\n");
   if (!proxy.user_info.empty()) {
-    CatInto(request, "Proxy-Authorization: Basic ",
-            absl::Base64Escape(AbslView(proxy.user_info)), "\r\n");
+    CatInto(request, "Proxy-Authorization: ", proxy.Authorization(), "\r\n");
   }
   request += "\r\n";
   CONSILIUM_RETURN_IF_ERROR(SendAll(AsBytes(request), deadline));
