@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
@@ -45,6 +47,10 @@ int Deadline::RemainingMillis() const {
                         .count();
   return static_cast<int>(
       std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
+}
+
+Deadline Deadline::Share(int shares) const {
+  return Deadline(absl::Milliseconds(RemainingMillis() / shares));
 }
 
 TcpConnection::TcpConnection(TcpConnection&& other) noexcept
@@ -87,31 +93,49 @@ absl::StatusOr<TcpConnection> TcpConnection::Dial(const HostPort& server,
                                       Quoted(server.host, 256), ": ",
                                       std::string_view(gai_strerror(lookup))));
   }
-  const std::unique_ptr<addrinfo, FreeAddresses> addresses(found);
-  absl::Status last = absl::UnavailableError(
-      Cat("host ", Quoted(server.host, 256), " has no address"));
-  for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
-    TcpConnection connection(
-        socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-               a->ai_protocol));
+  const std::unique_ptr<addrinfo, FreeAddresses> list(found);
+  std::vector<SocketAddress> addresses;
+  for (const addrinfo* a = list.get(); a != nullptr; a = a->ai_next) {
+    SocketAddress& address = addresses.emplace_back();
+    std::memcpy(&address.storage, a->ai_addr, a->ai_addrlen);
+    address.size = a->ai_addrlen;
+  }
+  return OpenFirst(addresses, server.ToString(), deadline);
+}
+
+absl::StatusOr<TcpConnection> TcpConnection::OpenFirst(
+    std::span<const SocketAddress> addresses, std::string_view name,
+    const Deadline& deadline) {
+  absl::Status last = absl::UnavailableError("there is no address");
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    TcpConnection connection(socket(addresses[i].storage.ss_family,
+                                    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                                    0));
     if (connection.fd_ < 0) {
       last = Unreachable("cannot make a socket", errno);
       continue;
     }
-    int error = 0;
-    if (connect(connection.fd_, a->ai_addr, a->ai_addrlen) != 0) error = errno;
-    if (error == EINPROGRESS) {
-      CONSILIUM_RETURN_IF_ERROR(connection.Wait(POLLOUT, deadline));
-      socklen_t size = sizeof(error);
-      if (getsockopt(connection.fd_, SOL_SOCKET, SO_ERROR, &error, &size) !=
-          0) {
-        error = errno;
-      }
-    }
-    if (error == 0) return connection;
-    last = Unreachable(Cat("cannot connect to ", server.ToString()), error);
+    last = connection.Connect(
+        addresses[i], deadline.Share(static_cast<int>(addresses.size() - i)));
+    if (last.ok()) return connection;
   }
-  return last;
+  return Annotate(last, Cat("cannot connect to ", name));
+}
+
+absl::Status TcpConnection::Connect(const SocketAddress& to,
+                                    const Deadline& deadline) {
+  const auto* const generic = reinterpret_cast<const sockaddr*>(&to.storage);
+  if (connect(fd_, generic, to.size) == 0) return absl::OkStatus();
+  int error = errno;
+  if (error == EINPROGRESS) {
+    CONSILIUM_RETURN_IF_ERROR(Wait(POLLOUT, deadline));
+    socklen_t size = sizeof(error);
+    if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+      error = errno;
+    }
+  }
+  if (error == 0) return absl::OkStatus();
+  return absl::UnavailableError(std::generic_category().message(error));
 }
 
 absl::Status TcpConnection::Wait(short events, const Deadline& deadline) {

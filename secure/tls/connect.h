@@ -2,10 +2,13 @@
 #ifndef CONSILIUM_SECURE_TLS_CONNECT_H_
 #define CONSILIUM_SECURE_TLS_CONNECT_H_
 
+#include <sys/socket.h>
+
 #include <chrono>
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,9 +22,16 @@ class Deadline {
  public:
   explicit Deadline(absl::Duration timeout);
   int RemainingMillis() const;  // for poll(); 0 when it has passed
+  // One of `shares` equal parts of what is left, from now.
+  Deadline Share(int shares) const;
 
  private:
   std::chrono::steady_clock::time_point at_;
+};
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
 };
 
 // A connected socket. One thread at a time.
@@ -31,6 +41,12 @@ class TcpConnection {
   // Errors: UNAVAILABLE, DEADLINE_EXCEEDED.
   static absl::StatusOr<TcpConnection> Open(
       const HostPort& server, const std::optional<ProxyAddress>& proxy,
+      const Deadline& deadline);
+  // To the first address that answers. Each gets its share of the time, so
+  // that one to which packets vanish does not hide the next.
+  // `name` is for messages. Errors: as Open().
+  static absl::StatusOr<TcpConnection> OpenFirst(
+      std::span<const SocketAddress> addresses, std::string_view name,
       const Deadline& deadline);
 
   TcpConnection(TcpConnection&& other) noexcept;
@@ -47,6 +63,7 @@ class TcpConnection {
   explicit TcpConnection(int fd) : fd_(fd) {}
   static absl::StatusOr<TcpConnection> Dial(const HostPort& server,
                                             const Deadline& deadline);
+  absl::Status Connect(const SocketAddress& to, const Deadline& deadline);
   absl::Status Tunnel(const HostPort& server, const ProxyAddress& proxy,
                       const Deadline& deadline);
   absl::Status Wait(short events, const Deadline& deadline);

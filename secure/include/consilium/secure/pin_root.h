@@ -25,7 +25,8 @@ struct PinRootOptions {
 // TLS 1.3 handshake with the enrolment listener, looks for the root CA with
 // that fingerprint in the chain it sends, verifies the chain and the host name
 // against it, and returns the root as PEM. Nothing is sent after the
-// handshake. Blocks up to `timeout`.
+// handshake. Blocks up to `timeout`, after the name lookup, which only the
+// system's resolver bounds.
 // Errors:
 //   UNAVAILABLE        cannot connect, or the proxy refuses (with its status)
 //   DEADLINE_EXCEEDED  `timeout` passed
