@@ -1,6 +1,7 @@
 #include "consilium/client/enroll.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -103,29 +104,46 @@ absl::StatusOr<v1::EnrollResponse> Call(const EnrollOptions& options,
   return response;
 }
 
-// With the same token and key, so that a lost answer comes once more.
-absl::StatusOr<v1::EnrollResponse> CallPatiently(const EnrollOptions& options,
-                                                 const Request& request,
-                                                 const std::string& root_pem,
-                                                 const std::string& csr_pem,
-                                                 const CancelToken& cancel) {
-  Backoff backoff({absl::Seconds(1), absl::Seconds(30), 2.0}, SystemRandom());
-  Sleeper* const sleeper =
-      options.sleeper != nullptr ? options.sleeper : SystemSleeper();
-  absl::Duration waited;
-  for (;;) {
-    absl::StatusOr<v1::EnrollResponse> response =
-        Call(options, request, root_pem, csr_pem, cancel);
-    if (!absl::IsResourceExhausted(response.status()) &&
-        !absl::IsUnavailable(response.status())) {
-      return response;
+// How long one Enroll goes on asking.
+class Patience {
+ public:
+  Patience(const EnrollOptions& options, const CancelToken& cancel)
+      : options_(options),
+        cancel_(cancel),
+        backoff_({absl::Seconds(1), absl::Seconds(30), 2.0}, SystemRandom()) {}
+
+  // Calls `attempt` until it succeeds, or fails for another reason than that
+  // the coordinator could not answer, or the time is over.
+  template <typename T>
+  absl::StatusOr<T> Until(const std::function<absl::StatusOr<T>()>& attempt) {
+    for (;;) {
+      const absl::Duration start = SystemClock()->Monotonic();
+      absl::StatusOr<T> result = attempt();
+      if (result.ok() || !Passes(result.status())) return result;
+      const absl::Duration pause = backoff_.Next();
+      spent_ += SystemClock()->Monotonic() - start + pause;
+      if (spent_ > options_.retry_for) return result;
+      if (options_.on_retry) options_.on_retry(result.status(), pause);
+      CONSILIUM_RETURN_IF_ERROR(Pause(pause));
     }
-    const absl::Duration wait = backoff.Next();
-    if (waited + wait > options.retry_for) return response;
-    waited += wait;
-    CONSILIUM_RETURN_IF_ERROR(sleeper->Sleep(wait, cancel));
   }
-}
+
+ private:
+  static bool Passes(const absl::Status& status) {
+    return absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+           absl::IsDeadlineExceeded(status);
+  }
+  absl::Status Pause(absl::Duration pause) const {
+    Sleeper* const sleeper =
+        options_.sleeper != nullptr ? options_.sleeper : SystemSleeper();
+    return sleeper->Sleep(pause, cancel_);
+  }
+
+  const EnrollOptions& options_;
+  const CancelToken& cancel_;
+  Backoff backoff_;
+  absl::Duration spent_;
+};
 
 // The one that an earlier call left behind, or a new one.
 absl::StatusOr<TlsKey> KeyFor(FileSystem* fs, const std::string& path) {
@@ -183,23 +201,28 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   }
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory));
 
+  Patience patience(options, cancel);
   CONSILIUM_ASSIGN_OR_RETURN(
-      const std::string root_pem,
-      FetchAndPinRoot({.server = request.server,
-                       .server_name = options.server_name,
-                       .fingerprint = request.fingerprint,
-                       .proxy = request.proxy,
-                       .timeout = options.timeout,
-                       .now = now}));
+      const std::string root_pem, patience.Until<std::string>([&] {
+        return FetchAndPinRoot({.server = request.server,
+                                .server_name = options.server_name,
+                                .fingerprint = request.fingerprint,
+                                .proxy = request.proxy,
+                                .timeout = options.timeout,
+                                .cancel = cancel,
+                                .now = now});
+      }));
   // On disk before the token is spent: only this key can ask for the
   // certificate again.
   CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key, KeyFor(fs, paths.tls.key));
   CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes key_pem, key.ToPem());
   CONSILIUM_ASSIGN_OR_RETURN(const std::string csr,
                              CreateCertificateRequest(key, "institution"));
+  // With the same token and key, so that a lost answer comes once more.
   CONSILIUM_ASSIGN_OR_RETURN(
       const v1::EnrollResponse response,
-      CallPatiently(options, request, root_pem, csr, cancel));
+      patience.Until<v1::EnrollResponse>(
+          [&] { return Call(options, request, root_pem, csr, cancel); }));
   CONSILIUM_ASSIGN_OR_RETURN(
       const auto issued, Verify(response, request.fingerprint, key_pem, now));
   const auto& [name, leaf] = issued;

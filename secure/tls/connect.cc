@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -37,9 +39,30 @@ absl::Status Unreachable(std::string_view what, int error) {
 
 }  // namespace
 
-Deadline::Deadline(absl::Duration timeout)
+// Wakes a poll() when its token is cancelled.
+class Deadline::Alarm {
+ public:
+  explicit Alarm(const CancelToken& cancel)
+      : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        registration_(cancel.OnCancel([this] { eventfd_write(fd_, 1); })) {}
+  ~Alarm() {
+    registration_.Release();
+    if (fd_ >= 0) close(fd_);
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+  CancelRegistration registration_;
+};
+
+Deadline::Deadline(absl::Duration timeout, const CancelToken& cancel)
     : at_(std::chrono::steady_clock::now() +
-          absl::ToChronoMilliseconds(timeout)) {}
+          absl::ToChronoMilliseconds(timeout)),
+      cancel_(cancel),
+      alarm_(std::make_shared<const Alarm>(cancel)) {}
 
 int Deadline::RemainingMillis() const {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(
@@ -50,7 +73,28 @@ int Deadline::RemainingMillis() const {
 }
 
 Deadline Deadline::Share(int shares) const {
-  return Deadline(absl::Milliseconds(RemainingMillis() / shares));
+  Deadline share = *this;
+  share.at_ = std::chrono::steady_clock::now() +
+              std::chrono::milliseconds(RemainingMillis() / shares);
+  return share;
+}
+
+absl::Status Deadline::WaitFor(int fd, short events) const {
+  std::array<pollfd, 2> entries = {pollfd{fd, events, 0},
+                                   pollfd{alarm_->fd(), POLLIN, 0}};
+  while (true) {
+    CONSILIUM_RETURN_IF_ERROR(cancel_.status());
+    const int ready = poll(entries.data(), entries.size(), RemainingMillis());
+    if (ready == 0) {
+      return absl::DeadlineExceededError(
+          "the server did not answer in time; is the address right, and does "
+          "a firewall stand between?");
+    }
+    if (ready < 0 && errno != EINTR) {
+      return Unreachable("cannot wait for the server", errno);
+    }
+    if (ready > 0 && entries[0].revents != 0) return absl::OkStatus();
+  }
 }
 
 TcpConnection::TcpConnection(TcpConnection&& other) noexcept
@@ -128,7 +172,7 @@ absl::Status TcpConnection::Connect(const SocketAddress& to,
   if (connect(fd_, generic, to.size) == 0) return absl::OkStatus();
   int error = errno;
   if (error == EINPROGRESS) {
-    CONSILIUM_RETURN_IF_ERROR(Wait(POLLOUT, deadline));
+    CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLOUT));
     socklen_t size = sizeof(error);
     if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
       error = errno;
@@ -138,21 +182,6 @@ absl::Status TcpConnection::Connect(const SocketAddress& to,
   return absl::UnavailableError(std::generic_category().message(error));
 }
 
-absl::Status TcpConnection::Wait(short events, const Deadline& deadline) {
-  pollfd entry{fd_, events, 0};
-  while (true) {
-    const int millis = deadline.RemainingMillis();
-    const int ready = poll(&entry, 1, millis);
-    if (ready > 0) return absl::OkStatus();
-    if (ready == 0) {
-      return absl::DeadlineExceededError(
-          "the server did not answer in time; is the address right, and does "
-          "a firewall stand between?");
-    }
-    if (errno != EINTR) return Unreachable("cannot wait for the server", errno);
-  }
-}
-
 absl::Status TcpConnection::SendAll(std::span<const std::byte> bytes,
                                     const Deadline& deadline) {
   while (!bytes.empty()) {
@@ -160,7 +189,7 @@ absl::Status TcpConnection::SendAll(std::span<const std::byte> bytes,
     if (sent > 0) {
       bytes = bytes.subspan(static_cast<size_t>(sent));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      CONSILIUM_RETURN_IF_ERROR(Wait(POLLOUT, deadline));
+      CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLOUT));
     } else if (errno != EINTR) {
       return Unreachable("the connection broke", errno);
     }
@@ -177,7 +206,7 @@ absl::StatusOr<size_t> TcpConnection::Receive(std::span<std::byte> out,
       return absl::UnavailableError("the other end closed the connection");
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      CONSILIUM_RETURN_IF_ERROR(Wait(POLLIN, deadline));
+      CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLIN));
     } else if (errno != EINTR) {
       return Unreachable("the connection broke", errno);
     }

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -13,20 +14,29 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/secure/proxy.h"
 
 namespace consilium {
 
-// Counts from construction, by a clock that does not jump.
+// How long to wait for a socket. Counts from construction, by a clock that
+// does not jump, and ends early when cancelled.
 class Deadline {
  public:
-  explicit Deadline(absl::Duration timeout);
-  int RemainingMillis() const;  // for poll(); 0 when it has passed
+  explicit Deadline(absl::Duration timeout, const CancelToken& cancel = {});
   // One of `shares` equal parts of what is left, from now.
   Deadline Share(int shares) const;
+  // Until `fd` has one of `events` of poll().
+  // Errors: DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE.
+  absl::Status WaitFor(int fd, short events) const;
 
  private:
+  class Alarm;
+  int RemainingMillis() const;  // 0 when it has passed
+
   std::chrono::steady_clock::time_point at_;
+  CancelToken cancel_;
+  std::shared_ptr<const Alarm> alarm_;
 };
 
 struct SocketAddress {
@@ -38,7 +48,7 @@ struct SocketAddress {
 class TcpConnection {
  public:
   // Name lookup is bounded by the system's resolver, all else by `deadline`.
-  // Errors: UNAVAILABLE, DEADLINE_EXCEEDED.
+  // Errors: UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED.
   static absl::StatusOr<TcpConnection> Open(
       const HostPort& server, const std::optional<ProxyAddress>& proxy,
       const Deadline& deadline);
@@ -66,7 +76,6 @@ class TcpConnection {
   absl::Status Connect(const SocketAddress& to, const Deadline& deadline);
   absl::Status Tunnel(const HostPort& server, const ProxyAddress& proxy,
                       const Deadline& deadline);
-  absl::Status Wait(short events, const Deadline& deadline);
   int fd_ = -1;
 };
 

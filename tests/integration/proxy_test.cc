@@ -42,6 +42,7 @@ class ProxyTest : public testing::Test {
     options.ca_fingerprint = federation_.fingerprint();
     options.directory = JoinPath(federation_.dir(), folder);
     options.proxy = Setting(proxy);
+    options.retry_for = absl::ZeroDuration();
     return options;
   }
   client::ClientOptions Through(const ProxyAddress& proxy) {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/base/digest.h"
 #include "consilium/secure/proxy.h"
 
@@ -18,6 +19,7 @@ struct PinRootOptions {
   Sha256Digest fingerprint;  // of the root CA, from the invitation
   std::optional<ProxyAddress> proxy;
   absl::Duration timeout = absl::Seconds(20);  // over all steps
+  CancelToken cancel;
   absl::Time now;
 };
 
@@ -30,6 +32,7 @@ struct PinRootOptions {
 // Errors:
 //   UNAVAILABLE        cannot connect, or the proxy refuses (with its status)
 //   DEADLINE_EXCEEDED  `timeout` passed
+//   CANCELLED          `cancel` was
 //   UNAUTHENTICATED    no certificate has the fingerprint (the text lists
 //                      those seen), or the chain or host name does not verify
 absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options);

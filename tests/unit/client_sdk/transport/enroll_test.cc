@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <vector>
+
 #include "client_sdk/session/identity.h"
 #include "consilium/secure/token.h"
 #include "tests/support/fake_sleeper.h"
@@ -13,6 +16,7 @@
 namespace consilium::client::internal {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr SecretAccess kForTest("a test hands its token over");
@@ -102,9 +106,52 @@ TEST_F(EnrollTest, ABusyCoordinatorAndALostAnswerAreWaitedFor) {
   coordinator_.service.enrolment_errors = {
       absl::ResourceExhaustedError("too many enrolments; try again in 2s"),
       absl::UnavailableError("the connection broke"),
+      absl::DeadlineExceededError("no answer in time"),
       absl::ResourceExhaustedError("too many enrolments; try again in 2s")};
+  std::vector<absl::StatusCode> told;
+  options_.on_retry = [&](const absl::Status& error, absl::Duration) {
+    told.push_back(error.code());
+  };
+  EXPECT_OK(Enroll(options_));
+  EXPECT_EQ(sleeper_.slept().size(), 4u);
+  EXPECT_THAT(told, ElementsAre(absl::StatusCode::kResourceExhausted,
+                                absl::StatusCode::kUnavailable,
+                                absl::StatusCode::kDeadlineExceeded,
+                                absl::StatusCode::kResourceExhausted));
+}
+
+// A coordinator whose port is full closes connections before a handshake.
+TEST_F(EnrollTest, AConnectionThatIsClosedAtOnceIsTriedAgain) {
+  std::atomic<int> seen{0};
+  const LoopbackServer gate([&](int fd) {
+    if (seen.fetch_add(1) < 3) return;
+    const int upstream =
+        DialLoopback(static_cast<uint16_t>(coordinator_.port()));
+    Shuttle(fd, upstream);
+    close(upstream);
+  });
+  options_.coordinator = Cat("localhost:", gate.port());
   EXPECT_OK(Enroll(options_));
   EXPECT_EQ(sleeper_.slept().size(), 3u);
+
+  options_.coordinator = Cat("localhost:", ClosedPort());
+  options_.directory = directory_ / "other";
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_GE(sleeper_.slept().size(), 7u);
+}
+
+TEST_F(EnrollTest, ACoordinatorThatSaysNothingCanBeLeft) {
+  CancelSource stop;
+  const LoopbackServer silent([&](int fd) {
+    char first;
+    recv(fd, &first, 1, 0);
+    stop.Cancel("interrupted");
+    ReadHttpHead(fd);  // until the client leaves
+  });
+  options_.coordinator = Cat("localhost:", silent.port());
+  options_.timeout = absl::Hours(1);
+  EXPECT_THAT(Enroll(options_, stop.token()),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("interrupted")));
 }
 
 TEST_F(EnrollTest, WaitingEnds) {
