@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "client_sdk/session/identity.h"
 #include "client_sdk/transport/call_context.h"
 #include "client_sdk/transport/config_template.h"
@@ -29,6 +31,8 @@ namespace {
 
 using internal::IdentityPaths;
 
+constexpr int64_t kMaxPemBytes = 64 * 1024;
+
 // Everything that needs no network, checked first.
 struct Request {
   HostPort server;
@@ -38,14 +42,21 @@ struct Request {
 };
 
 // A coordinator that listens on every interface may not know its own name; the
-// one that led here is good for its other port too.
-std::string ReachableAddress(const std::string& address,
-                             const std::string& host) {
+// one that led here is good for its other port too. What comes back is safe in
+// a configuration file.
+absl::StatusOr<std::string> ReachableAddress(const std::string& address,
+                                             const std::string& host) {
   auto parsed = HostPort::Parse(address);
-  if (!parsed.ok() || (parsed->host != "0.0.0.0" && parsed->host != "::")) {
-    return address;
+  const auto other = [](char c) {
+    return !absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
+           std::string_view("-._:%").find(c) == std::string_view::npos;
+  };
+  if (!parsed.ok() || std::ranges::any_of(parsed->host, other)) {
+    return absl::UnauthenticatedError(
+        Cat("the coordinator's answer is not in order: service address ",
+            Quoted(address, 256), " is not host:port"));
   }
-  parsed->host = host;
+  if (parsed->host == "0.0.0.0" || parsed->host == "::") parsed->host = host;
   return parsed->ToString();
 }
 
@@ -153,6 +164,60 @@ absl::StatusOr<TlsKey> KeyFor(FileSystem* fs, const std::string& path) {
   return key;
 }
 
+// Whom the certificate that is there was for, when it has expired; nothing
+// when there is none.
+// Errors: ALREADY_EXISTS  an identity that is good, or cannot be read.
+absl::StatusOr<std::optional<PeerName>> ExpiredIdentity(
+    FileSystem* fs, const std::string& directory, absl::Time now) {
+  const IdentityPaths paths(directory);
+  if (!fs->Exists(paths.tls.chain)) return std::nullopt;
+  // A renewal that was cut short may have left a newer one. Nobody is at it:
+  // who runs with an expired certificate cannot renew.
+  const auto read = [&]() -> absl::StatusOr<CertificateInfo> {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const std::string pem,
+        ReadWholeFile(fs, paths.tls.chain, kMaxPemBytes));
+    return ParseCertificate(pem);
+  };
+  absl::StatusOr<CertificateInfo> leaf = read();
+  if (leaf.ok() && leaf->not_after < now && fs->Exists(paths.next_chain)) {
+    CONSILIUM_RETURN_IF_ERROR(internal::FinishRenewal(fs, paths));
+    leaf = read();
+  }
+  if (leaf.ok() && leaf->not_after < now) {
+    CONSILIUM_ASSIGN_OR_RETURN(PeerName name,
+                               PeerName::Parse(leaf->subject_uri));
+    return std::optional<PeerName>(std::move(name));
+  }
+  return absl::AlreadyExistsError(
+      Cat(directory, " already holds an identity (", paths.tls.chain,
+          "); choose another directory, or use `consilium-client renew`. Once "
+          "its certificate has expired, enrol in this directory again"));
+}
+
+// In place only as the same peer of the same federation: state and outbox are
+// theirs, and what is pinned stays pinned.
+absl::Status CheckSamePeer(FileSystem* fs, const IdentityPaths& paths,
+                           const PeerName& before, const PeerName& after,
+                           const std::string& root_pem,
+                           const VerifyKey& signing_key) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string pinned_root,
+                             ReadWholeFile(fs, paths.tls.root, kMaxPemBytes));
+  CONSILIUM_ASSIGN_OR_RETURN(const VerifyKey pinned_key,
+                             VerifyKey::LoadFile(fs, paths.signing_key));
+  const auto fingerprint = CertificateFingerprint(root_pem);
+  const auto pinned = CertificateFingerprint(pinned_root);
+  if (before == after && fingerprint.ok() && pinned.ok() &&
+      *fingerprint == *pinned && signing_key == pinned_key) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      Cat("the expired identity in this directory is ", before.Uri(),
+          before == after ? " of another coordinator" : ", the token's is ",
+          before == after ? std::string() : after.Uri(),
+          "; enrol in another directory, with a new token"));
+}
+
 absl::Status Wrong(std::string_view what) {
   return absl::UnauthenticatedError(
       Cat("what the coordinator issued does not verify: ", what));
@@ -194,11 +259,8 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   FileSystem* const fs = PosixFileSystem();
   const absl::Time now = SystemClock()->Now();
   const IdentityPaths paths(options.directory);
-  if (fs->Exists(paths.tls.chain)) {
-    return absl::AlreadyExistsError(
-        Cat(options.directory, " already holds an identity (", paths.tls.chain,
-            "); choose another directory, or use `consilium-client renew`"));
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const std::optional<PeerName> expired,
+                             ExpiredIdentity(fs, options.directory, now));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory));
 
   Patience patience(options, cancel);
@@ -232,12 +294,18 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(const std::string signing_pem,
                              signing_key->ToPem());
 
+  if (expired.has_value()) {
+    CONSILIUM_RETURN_IF_ERROR(CheckSamePeer(
+        fs, paths, *expired, name, response.root_ca_pem(), *signing_key));
+  }
+
   Enrollment enrollment;
   enrollment.federation = name.federation;
   enrollment.institution = name.name;
   enrollment.uri = name.Uri();
-  enrollment.service_address =
-      ReachableAddress(response.service_address(), request.server.host);
+  CONSILIUM_ASSIGN_OR_RETURN(
+      enrollment.service_address,
+      ReachableAddress(response.service_address(), request.server.host));
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;

@@ -20,7 +20,8 @@ struct EnrollOptions {
   // allowed), told by the same person over another channel.
   std::string ca_fingerprint;
   // Where the identity goes; made when missing. An identity that is already
-  // there is never overwritten.
+  // there is not overwritten, unless its certificate has expired: then the same
+  // institution gets a new one for its key, and keeps state and outbox.
   std::string directory;
   // As ClientOptions::proxy.
   std::string proxy;
@@ -61,7 +62,11 @@ struct Enrollment {
 //
 // Errors:
 //   INVALID_ARGUMENT    an option; the message names it
-//   ALREADY_EXISTS      `directory` holds an identity
+//   ALREADY_EXISTS      `directory` holds an identity that has not expired
+//   FAILED_PRECONDITION the expired one there is somebody else's; or no
+//   protocol
+//                       version in common
+//   PERMISSION_DENIED   the key in `directory` can be read by others
 //   UNAVAILABLE         cannot connect, for longer than `retry_for`
 //   RESOURCE_EXHAUSTED  too many enrolments, for longer than `retry_for`
 //   DEADLINE_EXCEEDED   no answer within `timeout`, for longer than `retry_for`

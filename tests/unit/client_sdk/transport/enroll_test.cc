@@ -181,6 +181,68 @@ TEST_F(EnrollTest, TheNextAttemptHasTheSameKey) {
   EXPECT_EQ(key(), before);
 }
 
+// `renew` needs a certificate that is good.
+TEST_F(EnrollTest, AnExpiredIdentityIsReplacedInPlace) {
+  FileSystem* const fs = PosixFileSystem();
+  const auto expire = [&](const std::string& name) {
+    coordinator_.WriteIdentity(
+        options_.directory,
+        coordinator_.pki.Peer(coordinator_.pki.Name(name), absl::Hours(1),
+                              coordinator_.pki.now - absl::Hours(48)));
+    ASSERT_OK(WriteFileAtomic(
+        fs, JoinPath(options_.directory, "consilium-client.toml"),
+        AsBytes("# as it was\n")));
+  };
+  const auto load = [&] {
+    return LoadIdentity(fs, options_.directory, SystemClock()->Now());
+  };
+  expire("bank-a");
+  const std::string key = JoinPath(options_.directory, "client.key");
+  const std::string before = Must(ReadWholeFile(fs, key, 1 << 20));
+  EXPECT_THAT(load(), StatusIs(absl::StatusCode::kUnauthenticated,
+                               HasSubstr("enrol again")));
+  ASSERT_OK_AND_ASSIGN(const Enrollment again, Enroll(options_));
+  ASSERT_OK_AND_ASSIGN(const InstitutionIdentity identity, load());
+  EXPECT_EQ(identity.leaf.serial, again.certificate_serial);
+  EXPECT_EQ(Must(ReadWholeFile(fs, key, 1 << 20)), before);
+  EXPECT_EQ(Must(ReadWholeFile(fs, again.config_path, 1 << 20)),
+            "# as it was\n");
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kAlreadyExists));
+
+  // What lies there is another institution's, and stays.
+  expire("bank-b");
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("institution/bank-b")));
+  EXPECT_THAT(load(), StatusIs(absl::StatusCode::kUnauthenticated));
+  // Or another coordinator's.
+  expire("bank-a");
+  const SigningKey other = Must(SigningKey::Generate(*SystemRandom()));
+  coordinator_.service.edit_enrolment = [&](v1::EnrollResponse& r) {
+    r.set_signing_public_key(other.verify_key().ToString());
+  };
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("another coordinator")));
+}
+
+// It is written into a configuration file.
+TEST_F(EnrollTest, AServiceAddressThatIsNoneIsRefused) {
+  for (const char* address :
+       {"", "fl.example", "fl.example:0", "a\"b:1", "a\nb:1",
+        "fl.example:7443\"\nproxy = \"evil:1", "a\\:1", "a#:1", "a'b:1"}) {
+    coordinator_.service.edit_enrolment = [&](v1::EnrollResponse& r) {
+      r.set_service_address(address);
+    };
+    EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated,
+                                           HasSubstr("service address")))
+        << address;
+    for (const char* file :
+         {"client.pem", "consilium-client.toml", "root-ca.pem"}) {
+      EXPECT_FALSE(
+          PosixFileSystem()->Exists(JoinPath(options_.directory, file)));
+    }
+  }
+}
+
 TEST_F(EnrollTest, WhatIsIssuedIsChecked) {
   const TestPki other = TestPki::Create(SystemClock()->Now());
   const TlsIdentity stranger = coordinator_.pki.Peer("bank-b");
