@@ -115,6 +115,7 @@ TEST_F(CommandsTest, ReceiptsAreShownAndChecked) {
   EXPECT_THAT(ReceiptsCommand(config_, /*json=*/false, out_),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("1 of 1")));
   EXPECT_THAT(out_.str(), HasSubstr("NOT VALID: " + path));
+}
 
 // Killed after the first of the two renames of a renewal.
 TEST_F(CommandsTest, StatusFinishesARenewalThatWasCutShort) {
