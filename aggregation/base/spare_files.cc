@@ -121,11 +121,12 @@ absl::StatusOr<std::unique_ptr<File>> SpareFiles::Take(const std::string& path,
   if (best == spares_.end()) return nullptr;
   const std::string spare = PathOf(best->first);
   const int64_t size = best->second;
+  const absl::Status status = fs_->Rename(spare, path);
+  const bool gone = absl::IsNotFound(status);  // somebody tidied up
+  if (!gone) CONSILIUM_RETURN_IF_ERROR(status);
   bytes_ -= size;
   spares_.erase(best);
-  absl::Status status = fs_->Rename(spare, path);
-  if (absl::IsNotFound(status)) return nullptr;  // somebody tidied up
-  CONSILIUM_RETURN_IF_ERROR(status);
+  if (gone) return nullptr;
   CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
                              fs_->Open(path, {.write = true}));
   if (size > bytes) CONSILIUM_RETURN_IF_ERROR(file->Truncate(bytes));

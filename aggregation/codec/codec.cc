@@ -76,13 +76,6 @@ const Codec* FindCodec(CodecId id) {
   return nullptr;
 }
 
-const Codec* FindCodecByName(std::string_view name) {
-  for (const Codec* codec : kCodecs) {
-    if (codec->name() == name) return codec;
-  }
-  return nullptr;
-}
-
 int64_t ParameterFrameCount(const Codec& codec, int64_t elements) {
   const int64_t per_frame = codec.elements_per_frame();
   return elements / per_frame + (elements % per_frame != 0 ? 1 : 0);

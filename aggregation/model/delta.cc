@@ -28,22 +28,6 @@ absl::StatusOr<std::vector<bool>> NamedSlots(
   return named;
 }
 
-absl::Status CheckWhole(const Layout& layout, const Coverage& coverage,
-                        const std::vector<bool>& named) {
-  for (size_t s = 0; s < named.size(); ++s) {
-    const TensorSlot& slot = layout.slots()[s];
-    const bool covered = coverage.Has(slot.group);
-    if (covered == named[s]) continue;
-    const std::string group = layout.groups()[slot.group].ToString();
-    return absl::InvalidArgumentError(
-        covered ? Cat("release group ", group, " lacks tensor ",
-                      Quoted(slot.name, 512), ": a group is given whole")
-                : Cat("tensor ", Quoted(slot.name, 512),
-                      " is given, but group ", group, " is not covered"));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<Coverage> CoverageFromNames(
@@ -57,21 +41,14 @@ absl::StatusOr<Coverage> CoverageFromNames(
   for (size_t s = 0; s < named.size(); ++s) {
     if (named[s]) coverage.Set(layout.slots()[s].group);
   }
-  CONSILIUM_RETURN_IF_ERROR(CheckWhole(layout, coverage, named));
-  return coverage;
-}
-
-absl::Status CheckNamesMatchCoverage(const Layout& layout,
-                                     const Coverage& coverage,
-                                     std::span<const std::string_view> names) {
-  if (coverage.groups() != layout.groups().size()) {
-    return absl::InvalidArgumentError(Cat("coverage of ", coverage.groups(),
-                                          " groups; the layout has ",
-                                          layout.groups().size()));
+  for (size_t s = 0; s < named.size(); ++s) {
+    const TensorSlot& slot = layout.slots()[s];
+    if (named[s] || !coverage.Has(slot.group)) continue;
+    return absl::InvalidArgumentError(Cat(
+        "release group ", layout.groups()[slot.group].ToString(),
+        " lacks tensor ", Quoted(slot.name, 512), ": a group is given whole"));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<bool> named,
-                             NamedSlots(layout, names));
-  return CheckWhole(layout, coverage, named);
+  return coverage;
 }
 
 }  // namespace consilium

@@ -57,8 +57,7 @@ class HeaderParser {
       }
       if (std::cmp_greater_equal(header->tensors.size(), limits_.max_tensors)) {
         return absl::ResourceExhaustedError(
-            Cat("safetensors header: more tensors than "
-                "safetensors.max_tensors ",
+            Cat("safetensors header: more tensors than the limit of ",
                 limits_.max_tensors));
       }
       CONSILIUM_ASSIGN_OR_RETURN(TensorInfo tensor,
@@ -81,8 +80,7 @@ class HeaderParser {
       if (std::cmp_greater_equal(header->metadata.size(),
                                  limits_.max_metadata_entries)) {
         return absl::ResourceExhaustedError(
-            Cat("safetensors header: more metadata than "
-                "safetensors.max_metadata_entries ",
+            Cat("safetensors header: more metadata than the limit of ",
                 limits_.max_metadata_entries));
       }
       if (!header->metadata.emplace(key, std::move(value)).second) {
@@ -153,9 +151,9 @@ class HeaderParser {
     if (json_.Take(']')) return absl::OkStatus();
     do {
       if (std::cmp_greater_equal(tensor->shape.size(), limits_.max_rank)) {
-        return absl::ResourceExhaustedError(Cat(
-            "safetensors header: tensor ", Quoted(tensor->name),
-            ": more dimensions than safetensors.max_rank ", limits_.max_rank));
+        return absl::ResourceExhaustedError(
+            Cat("safetensors header: tensor ", Quoted(tensor->name),
+                ": more dimensions than the limit of ", limits_.max_rank));
       }
       CONSILIUM_ASSIGN_OR_RETURN(const int64_t dim, json_.Integer());
       tensor->shape.push_back(dim);
@@ -217,10 +215,9 @@ absl::Status CheckTiling(SafetensorsHeader* header) {
 absl::Status CheckHeaderLength(uint64_t length, int64_t file_bytes,
                                const SafetensorsLimits& limits) {
   if (std::cmp_greater(length, limits.max_header_bytes)) {
-    return absl::ResourceExhaustedError(
-        Cat("safetensors header of ", length,
-            " bytes exceeds safetensors.max_header_bytes ",
-            limits.max_header_bytes));
+    return absl::ResourceExhaustedError(Cat("safetensors header of ", length,
+                                            " bytes exceeds the limit of ",
+                                            limits.max_header_bytes));
   }
   if (std::cmp_greater(length, file_bytes - int64_t{kLengthBytes})) {
     return absl::DataLossError(Cat("safetensors file of ", file_bytes,

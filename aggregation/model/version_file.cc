@@ -39,11 +39,31 @@ absl::StatusOr<std::string> BuildVersionHeader(const Layout& layout,
       tensors, {{kFormatKey, kFormat}, {kLayoutKey, layout_id.Hex()}});
 }
 
-absl::StatusOr<VersionFileInfo> ReadVersionFile(
-    File* file, const Layout& layout, const Sha256Digest& layout_id,
-    const SafetensorsLimits& limits) {
-  CONSILIUM_ASSIGN_OR_RETURN(const SafetensorsHeader header,
-                             ReadSafetensorsHeader(file, limits));
+SafetensorsLimits VersionFileLimits(const Layout& layout) {
+  constexpr int64_t kTensorsPerSlot = 3;
+  constexpr int64_t kBytesOfNameByte = 6;  // escaped
+  constexpr int64_t kBytesOfDimension = 24;
+  constexpr int64_t kBytesBeside = 160;
+  SafetensorsLimits limits;
+  limits.max_tensors =
+      kTensorsPerSlot * static_cast<int64_t>(layout.slots().size());
+  limits.max_header_bytes = int64_t{1} << 20;
+  for (const TensorSlot& slot : layout.slots()) {
+    limits.max_header_bytes +=
+        kTensorsPerSlot *
+        (kBytesOfNameByte * static_cast<int64_t>(slot.name.size()) +
+         kBytesOfDimension * static_cast<int64_t>(slot.shape.size()) +
+         kBytesBeside);
+  }
+  return limits;
+}
+
+absl::StatusOr<VersionFileInfo> ReadVersionFile(File* file,
+                                                const Layout& layout,
+                                                const Sha256Digest& layout_id) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const SafetensorsHeader header,
+      ReadSafetensorsHeader(file, VersionFileLimits(layout)));
   const auto value = [&](const char* key) -> std::string {
     const auto found = header.metadata.find(key);
     return found == header.metadata.end() ? "" : found->second;

@@ -103,6 +103,14 @@ absl::Status StatusCommand(const ClientConfig& config, bool json,
   FileSystem* const fs = PosixFileSystem();
   const absl::Time now = SystemClock()->Now();
   const ClientOptions& options = config.client;
+  const IdentityPaths paths(options.identity_dir);
+  // Left by a process that was killed between the renames of a renewal: key
+  // and certificate do not fit together. A process that runs does it itself.
+  if (fs->Exists(paths.next_chain)) {
+    if (const auto lock = LockState(fs, options); lock.ok()) {
+      CONSILIUM_RETURN_IF_ERROR(FinishRenewal(fs, paths));
+    }
+  }
   CONSILIUM_ASSIGN_OR_RETURN(const InstitutionIdentity identity,
                              LoadIdentity(fs, options.identity_dir, now));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<OutboxSummary> waiting,

@@ -72,11 +72,17 @@ Log::Log(const LogOptions& options, Sink sink, std::function<absl::Time()> now)
     : options_(options), sink_(std::move(sink)), now_(std::move(now)) {}
 
 void Log::set_institution(std::string institution) {
+  const MutexLock lock(&mutex_);
   institution_ = std::move(institution);
 }
 
 void Log::Write(LogLevel level, uint64_t round, std::string_view text) {
   if (level < options_.level) return;
+  // gRPC's threads log from the first connection on.
+  const std::string institution = [this] {
+    const MutexLock lock(&mutex_);
+    return institution_;
+  }();
   const std::string_view name = kLevels[static_cast<size_t>(level)];
   const std::string time =
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", now_(), absl::UTCTimeZone());
@@ -84,17 +90,17 @@ void Log::Write(LogLevel level, uint64_t round, std::string_view text) {
   if (options_.format == LogFormat::kJson) {
     line = Cat("{\"time\":\"", time, "\",\"level\":\"", name, "\"");
     if (round != 0) CatInto(line, ",\"round\":", round);
-    if (!institution_.empty()) {
-      CatInto(line, ",\"institution\":", Json(institution_));
+    if (!institution.empty()) {
+      CatInto(line, ",\"institution\":", Json(institution));
     }
     CatInto(line, ",\"message\":", Json(text), "}");
   } else {
     line = Cat(time, " ", name, std::string(8 - name.size(), ' '));
-    if (round != 0 || !institution_.empty()) {
+    if (round != 0 || !institution.empty()) {
       line += '[';
       if (round != 0) CatInto(line, "round=", round);
-      if (round != 0 && !institution_.empty()) line += ' ';
-      if (!institution_.empty()) CatInto(line, "institution=", institution_);
+      if (round != 0 && !institution.empty()) line += ' ';
+      if (!institution.empty()) CatInto(line, "institution=", institution);
       line += "] ";
     }
     line += OneLine(text);

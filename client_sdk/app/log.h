@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/mutex.h"
 
 namespace consilium::client::internal {
 
@@ -39,7 +40,7 @@ class Log {
   // For tests: complete lines go to `sink`, at the time `now` gives.
   Log(const LogOptions& options, Sink sink, std::function<absl::Time()> now);
 
-  // On every line from here on; call it before other threads log.
+  // On every line from here on.
   void set_institution(std::string institution);
 
   void Write(LogLevel level, uint64_t round, std::string_view text);
@@ -60,7 +61,8 @@ class Log {
   const LogOptions options_;
   const Sink sink_;
   const std::function<absl::Time()> now_;
-  std::string institution_;
+  Mutex mutex_;
+  std::string institution_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace consilium::client::internal

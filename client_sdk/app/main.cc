@@ -149,6 +149,11 @@ int Main(int argc, char** argv) {
     if (enroll_options.token == "-") {
       std::getline(std::cin, enroll_options.token);
     }
+    enroll_options.on_retry = [](const absl::Status& error,
+                                 absl::Duration pause) {
+      std::cerr << "consilium-client: " << StdView(error.message())
+                << "; trying again in " << FormatDuration(pause) << "\n";
+    };
     enroll_options.software = "consilium-client " CONSILIUM_VERSION;
     result = EnrollCommand(enroll_options, json, std::cout, cancel);
     WipeString(enroll_options.token);

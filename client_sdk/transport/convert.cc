@@ -63,7 +63,7 @@ absl::StatusOr<Idle> IdleOf(const v1::Idle& in) {
   Idle idle;
   idle.reason = TextOf(in.reason());
   if (in.next_round_at() != 0) idle.next_round_at = TimeOf(in.next_round_at());
-  if (in.has_current() && in.current().number() != 0) {
+  if (in.has_current()) {
     CONSILIUM_ASSIGN_OR_RETURN(idle.current, VersionOf(in.current()));
   }
   return idle;

@@ -1,10 +1,12 @@
 #include "consilium/client/enroll.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "client_sdk/session/identity.h"
 #include "client_sdk/transport/call_context.h"
 #include "client_sdk/transport/config_template.h"
@@ -29,6 +31,8 @@ namespace {
 
 using internal::IdentityPaths;
 
+constexpr int64_t kMaxPemBytes = 64 * 1024;
+
 // Everything that needs no network, checked first.
 struct Request {
   HostPort server;
@@ -38,14 +42,21 @@ struct Request {
 };
 
 // A coordinator that listens on every interface may not know its own name; the
-// one that led here is good for its other port too.
-std::string ReachableAddress(const std::string& address,
-                             const std::string& host) {
+// one that led here is good for its other port too. What comes back is safe in
+// a configuration file.
+absl::StatusOr<std::string> ReachableAddress(const std::string& address,
+                                             const std::string& host) {
   auto parsed = HostPort::Parse(address);
-  if (!parsed.ok() || (parsed->host != "0.0.0.0" && parsed->host != "::")) {
-    return address;
+  const auto other = [](char c) {
+    return !absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
+           std::string_view("-._:%").find(c) == std::string_view::npos;
+  };
+  if (!parsed.ok() || std::ranges::any_of(parsed->host, other)) {
+    return absl::UnauthenticatedError(
+        Cat("the coordinator's answer is not in order: service address ",
+            Quoted(address, 256), " is not host:port"));
   }
-  parsed->host = host;
+  if (parsed->host == "0.0.0.0" || parsed->host == "::") parsed->host = host;
   return parsed->ToString();
 }
 
@@ -104,29 +115,46 @@ absl::StatusOr<v1::EnrollResponse> Call(const EnrollOptions& options,
   return response;
 }
 
-// With the same token and key, so that a lost answer comes once more.
-absl::StatusOr<v1::EnrollResponse> CallPatiently(const EnrollOptions& options,
-                                                 const Request& request,
-                                                 const std::string& root_pem,
-                                                 const std::string& csr_pem,
-                                                 const CancelToken& cancel) {
-  Backoff backoff({absl::Seconds(1), absl::Seconds(30), 2.0}, SystemRandom());
-  Sleeper* const sleeper =
-      options.sleeper != nullptr ? options.sleeper : SystemSleeper();
-  absl::Duration waited;
-  for (;;) {
-    absl::StatusOr<v1::EnrollResponse> response =
-        Call(options, request, root_pem, csr_pem, cancel);
-    if (!absl::IsResourceExhausted(response.status()) &&
-        !absl::IsUnavailable(response.status())) {
-      return response;
+// How long one Enroll goes on asking.
+class Patience {
+ public:
+  Patience(const EnrollOptions& options, const CancelToken& cancel)
+      : options_(options),
+        cancel_(cancel),
+        backoff_({absl::Seconds(1), absl::Seconds(30), 2.0}, SystemRandom()) {}
+
+  // Calls `attempt` until it succeeds, or fails for another reason than that
+  // the coordinator could not answer, or the time is over.
+  template <typename T>
+  absl::StatusOr<T> Until(const std::function<absl::StatusOr<T>()>& attempt) {
+    for (;;) {
+      const absl::Duration start = SystemClock()->Monotonic();
+      absl::StatusOr<T> result = attempt();
+      if (result.ok() || !Passes(result.status())) return result;
+      const absl::Duration pause = backoff_.Next();
+      spent_ += SystemClock()->Monotonic() - start + pause;
+      if (spent_ > options_.retry_for) return result;
+      if (options_.on_retry) options_.on_retry(result.status(), pause);
+      CONSILIUM_RETURN_IF_ERROR(Pause(pause));
     }
-    const absl::Duration wait = backoff.Next();
-    if (waited + wait > options.retry_for) return response;
-    waited += wait;
-    CONSILIUM_RETURN_IF_ERROR(sleeper->Sleep(wait, cancel));
   }
-}
+
+ private:
+  static bool Passes(const absl::Status& status) {
+    return absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+           absl::IsDeadlineExceeded(status);
+  }
+  absl::Status Pause(absl::Duration pause) const {
+    Sleeper* const sleeper =
+        options_.sleeper != nullptr ? options_.sleeper : SystemSleeper();
+    return sleeper->Sleep(pause, cancel_);
+  }
+
+  const EnrollOptions& options_;
+  const CancelToken& cancel_;
+  Backoff backoff_;
+  absl::Duration spent_;
+};
 
 // The one that an earlier call left behind, or a new one.
 absl::StatusOr<TlsKey> KeyFor(FileSystem* fs, const std::string& path) {
@@ -134,6 +162,60 @@ absl::StatusOr<TlsKey> KeyFor(FileSystem* fs, const std::string& path) {
   CONSILIUM_ASSIGN_OR_RETURN(TlsKey key, TlsKey::Generate());
   CONSILIUM_RETURN_IF_ERROR(key.SaveFile(fs, path));
   return key;
+}
+
+// Whom the certificate that is there was for, when it has expired; nothing
+// when there is none.
+// Errors: ALREADY_EXISTS  an identity that is good, or cannot be read.
+absl::StatusOr<std::optional<PeerName>> ExpiredIdentity(
+    FileSystem* fs, const std::string& directory, absl::Time now) {
+  const IdentityPaths paths(directory);
+  if (!fs->Exists(paths.tls.chain)) return std::nullopt;
+  // A renewal that was cut short may have left a newer one. Nobody is at it:
+  // who runs with an expired certificate cannot renew.
+  const auto read = [&]() -> absl::StatusOr<CertificateInfo> {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const std::string pem,
+        ReadWholeFile(fs, paths.tls.chain, kMaxPemBytes));
+    return ParseCertificate(pem);
+  };
+  absl::StatusOr<CertificateInfo> leaf = read();
+  if (leaf.ok() && leaf->not_after < now && fs->Exists(paths.next_chain)) {
+    CONSILIUM_RETURN_IF_ERROR(internal::FinishRenewal(fs, paths));
+    leaf = read();
+  }
+  if (leaf.ok() && leaf->not_after < now) {
+    CONSILIUM_ASSIGN_OR_RETURN(PeerName name,
+                               PeerName::Parse(leaf->subject_uri));
+    return std::optional<PeerName>(std::move(name));
+  }
+  return absl::AlreadyExistsError(
+      Cat(directory, " already holds an identity (", paths.tls.chain,
+          "); choose another directory, or use `consilium-client renew`. Once "
+          "its certificate has expired, enrol in this directory again"));
+}
+
+// In place only as the same peer of the same federation: state and outbox are
+// theirs, and what is pinned stays pinned.
+absl::Status CheckSamePeer(FileSystem* fs, const IdentityPaths& paths,
+                           const PeerName& before, const PeerName& after,
+                           const std::string& root_pem,
+                           const VerifyKey& signing_key) {
+  CONSILIUM_ASSIGN_OR_RETURN(const std::string pinned_root,
+                             ReadWholeFile(fs, paths.tls.root, kMaxPemBytes));
+  CONSILIUM_ASSIGN_OR_RETURN(const VerifyKey pinned_key,
+                             VerifyKey::LoadFile(fs, paths.signing_key));
+  const auto fingerprint = CertificateFingerprint(root_pem);
+  const auto pinned = CertificateFingerprint(pinned_root);
+  if (before == after && fingerprint.ok() && pinned.ok() &&
+      *fingerprint == *pinned && signing_key == pinned_key) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      Cat("the expired identity in this directory is ", before.Uri(),
+          before == after ? " of another coordinator" : ", the token's is ",
+          before == after ? std::string() : after.Uri(),
+          "; enrol in another directory, with a new token"));
 }
 
 absl::Status Wrong(std::string_view what) {
@@ -169,31 +251,6 @@ absl::StatusOr<std::pair<PeerName, CertificateInfo>> Verify(
   return std::pair(*name, identity->leaf);
 }
 
-// Whose certificate in `paths` has ended: he may enrol again, with his key and
-// what waits in his folder. Errors: ALREADY_EXISTS while it is good.
-absl::StatusOr<PeerName> FormerIdentity(FileSystem* fs,
-                                        const IdentityPaths& paths,
-                                        const std::string& directory,
-                                        absl::Time now) {
-  const auto leaf = [&]() -> absl::StatusOr<CertificateInfo> {
-    CONSILIUM_ASSIGN_OR_RETURN(const std::string pem,
-                               ReadWholeFile(fs, paths.tls.chain, 64 << 10));
-    return ParseCertificate(pem);
-  };
-  auto held = leaf();
-  if (held.ok() && now > held->not_after) {
-    // Nobody can be at a renewal now, but one may have been cut short.
-    CONSILIUM_RETURN_IF_ERROR(internal::FinishRenewal(fs, paths));
-    held = leaf();
-  }
-  if (held.ok() && now > held->not_after) {
-    return PeerName::Parse(held->subject_uri);
-  }
-  return absl::AlreadyExistsError(
-      Cat(directory, " already holds an identity (", paths.tls.chain,
-          "); choose another directory, or use `consilium-client renew`"));
-}
-
 }  // namespace
 
 absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
@@ -202,50 +259,53 @@ absl::StatusOr<Enrollment> Enroll(const EnrollOptions& options,
   FileSystem* const fs = PosixFileSystem();
   const absl::Time now = SystemClock()->Now();
   const IdentityPaths paths(options.directory);
-  std::optional<PeerName> former;
-  if (fs->Exists(paths.tls.chain)) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        former, FormerIdentity(fs, paths, options.directory, now));
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const std::optional<PeerName> expired,
+                             ExpiredIdentity(fs, options.directory, now));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(options.directory));
 
+  Patience patience(options, cancel);
   CONSILIUM_ASSIGN_OR_RETURN(
-      const std::string root_pem,
-      FetchAndPinRoot({.server = request.server,
-                       .server_name = options.server_name,
-                       .fingerprint = request.fingerprint,
-                       .proxy = request.proxy,
-                       .timeout = options.timeout,
-                       .now = now}));
+      const std::string root_pem, patience.Until<std::string>([&] {
+        return FetchAndPinRoot({.server = request.server,
+                                .server_name = options.server_name,
+                                .fingerprint = request.fingerprint,
+                                .proxy = request.proxy,
+                                .timeout = options.timeout,
+                                .cancel = cancel,
+                                .now = now});
+      }));
   // On disk before the token is spent: only this key can ask for the
   // certificate again.
   CONSILIUM_ASSIGN_OR_RETURN(const TlsKey key, KeyFor(fs, paths.tls.key));
   CONSILIUM_ASSIGN_OR_RETURN(const SecretBytes key_pem, key.ToPem());
   CONSILIUM_ASSIGN_OR_RETURN(const std::string csr,
                              CreateCertificateRequest(key, "institution"));
+  // With the same token and key, so that a lost answer comes once more.
   CONSILIUM_ASSIGN_OR_RETURN(
       const v1::EnrollResponse response,
-      CallPatiently(options, request, root_pem, csr, cancel));
+      patience.Until<v1::EnrollResponse>(
+          [&] { return Call(options, request, root_pem, csr, cancel); }));
   CONSILIUM_ASSIGN_OR_RETURN(
       const auto issued, Verify(response, request.fingerprint, key_pem, now));
   const auto& [name, leaf] = issued;
-  if (former.has_value() && name != *former) {
-    return absl::AlreadyExistsError(Cat(
-        options.directory, " is the folder of ", former->Uri(),
-        ", the invitation is for ", name.Uri(), "; choose another directory"));
-  }
   auto signing_key =
       VerifyKey::FromBytes(std::string_view(response.signing_public_key()));
   if (!signing_key.ok()) return Wrong("its signing key has another length");
   CONSILIUM_ASSIGN_OR_RETURN(const std::string signing_pem,
                              signing_key->ToPem());
 
+  if (expired.has_value()) {
+    CONSILIUM_RETURN_IF_ERROR(CheckSamePeer(
+        fs, paths, *expired, name, response.root_ca_pem(), *signing_key));
+  }
+
   Enrollment enrollment;
   enrollment.federation = name.federation;
   enrollment.institution = name.name;
   enrollment.uri = name.Uri();
-  enrollment.service_address =
-      ReachableAddress(response.service_address(), request.server.host);
+  CONSILIUM_ASSIGN_OR_RETURN(
+      enrollment.service_address,
+      ReachableAddress(response.service_address(), request.server.host));
   enrollment.signing_key = signing_key->Hex();
   enrollment.certificate_serial = leaf.serial;
   enrollment.not_after = leaf.not_after;

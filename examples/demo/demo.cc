@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "consilium/aggregation/safetensors.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
@@ -20,6 +21,7 @@
 #include "examples/demo/compare.h"
 #include "examples/demo/demo_data.h"
 #include "examples/local/local_federation.h"
+#include "examples/local/own_directory.h"
 #include "nlohmann/json.hpp"
 
 namespace consilium {
@@ -40,6 +42,14 @@ double MetricOf(const v1::RoundInfo& round, std::string_view name) {
     if (metric.name() == name) return metric.value();
   }
   return std::nan("");
+}
+
+// What a demo leaves in its directory.
+bool IsOurs(std::string_view name) {
+  const absl::string_view view = AbslView(name);
+  return name == "coordinator" || name == "logs" ||
+         absl::StartsWith(view, "hospital-") ||
+         absl::StartsWith(view, "adapter-seed-");
 }
 
 class Demo {
@@ -66,16 +76,8 @@ class Demo {
     directory_ =
         JoinPath(absolute == nullptr ? "." : absolute, options_.directory);
     std::free(absolute);
-    if (options_.fresh) {
-      if (fs->Exists(directory_) &&
-          !fs->Exists(JoinPath(directory_, "coordinator/consilium.toml"))) {
-        return absl::FailedPreconditionError(
-            Cat(directory_,
-                " holds something that is no demo; name another "
-                "--dir"));
-      }
-      CONSILIUM_RETURN_IF_ERROR(fs->RemoveTree(directory_));
-    }
+    CONSILIUM_ASSIGN_OR_RETURN(
+        lock_, ClaimDirectory(fs, directory_, "demo.lock", IsOurs));
     LocalFederationOptions local;
     local.directory = directory_;
     local.federation = "hospitals";
@@ -298,6 +300,7 @@ class Demo {
   const DemoOptions options_;
   const bool terminal_;
   std::string directory_;
+  std::unique_ptr<FileLock> lock_;
   std::unique_ptr<LocalFederation> federation_;
   std::string export_path_;
 };

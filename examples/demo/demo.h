@@ -14,7 +14,6 @@ struct DemoOptions {
   int rounds = 8;
   int seeds = 5;
   std::string json;
-  bool fresh = false;
 };
 
 // Prints as it goes. True when the federated model is at least 2 points better

@@ -16,13 +16,13 @@ int main(int argc, char** argv) {
       "Three hospitals improve one model together, over mutual TLS on this "
       "machine, and keep their rows to themselves.");
   app.add_option("--dir", options.directory,
-                 "where everything is kept; must be empty or missing");
+                 "where everything is kept; what an earlier demo left there is "
+                 "replaced");
   app.add_option("--rounds", options.rounds, "rounds for each seed")
       ->check(CLI::Range(1, 1000));
   app.add_option("--seeds", options.seeds, "federations, one after the other")
       ->check(CLI::Range(1, 100));
   app.add_option("--json", options.json, "also write the result to this file");
-  app.add_flag("--fresh", options.fresh, "delete an earlier demo in --dir");
   std::string data;
   uint64_t seed = 1;
   app.add_option("--write-data", data,

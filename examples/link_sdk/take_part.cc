@@ -20,7 +20,14 @@ absl::Status Step(client::Client& session) {
       std::ranges::fill(out, 0.001f);
       return absl::OkStatus();
     };
-    return session.Submit(*task, delta).status();
+    auto outcome = session.Submit(*task, delta);
+    if (!outcome.ok()) return outcome.status();
+    const auto* no = std::get_if<client::Refused>(&*outcome);
+    if (no != nullptr && no->code != client::RefusalCode::kSuspended) {
+      // Or the same round comes again, to be trained for in vain.
+      return session.Decline(*task, no->message);
+    }
+    return absl::OkStatus();
   }
   if (const auto* task = std::get_if<client::EvaluateTask>(&*work)) {
     return session.Decline(*task, "no validation data here");

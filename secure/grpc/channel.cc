@@ -4,11 +4,15 @@
 #include <limits>
 
 #include "absl/synchronization/mutex.h"
+#include "consilium/base/strings.h"
 
 namespace consilium {
 namespace {
 
 constexpr int kReadChunkBytes = 256 << 10;
+
+// gRPC's private name for lines of the CONNECT request.
+constexpr char kConnectHeaders[] = "grpc.http_connect_headers";
 
 int Millis(absl::Duration duration) {
   return static_cast<int>(std::clamp<int64_t>(
@@ -36,6 +40,12 @@ grpc::ChannelArguments MakeChannelArguments(const ChannelOptions& options) {
                    options.proxy.has_value() ? 1 : 0);
   if (options.proxy.has_value()) {
     arguments.SetString(GRPC_ARG_HTTP_PROXY, options.proxy->Url());
+    // Not in the URL: gRPC connects straight to the server, without a word,
+    // when that does not parse, and an "@" in a password is enough.
+    if (!options.proxy->user_info.empty()) {
+      arguments.SetString(kConnectHeaders, Cat("Proxy-Authorization:",
+                                               options.proxy->Authorization()));
+    }
   }
   if (!options.server_name.empty()) {
     arguments.SetSslTargetNameOverride(options.server_name);

@@ -3,18 +3,21 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/escaping.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
@@ -36,9 +39,30 @@ absl::Status Unreachable(std::string_view what, int error) {
 
 }  // namespace
 
-Deadline::Deadline(absl::Duration timeout)
+// Wakes a poll() when its token is cancelled.
+class Deadline::Alarm {
+ public:
+  explicit Alarm(const CancelToken& cancel)
+      : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        registration_(cancel.OnCancel([this] { eventfd_write(fd_, 1); })) {}
+  ~Alarm() {
+    registration_.Release();
+    if (fd_ >= 0) close(fd_);
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+  CancelRegistration registration_;
+};
+
+Deadline::Deadline(absl::Duration timeout, const CancelToken& cancel)
     : at_(std::chrono::steady_clock::now() +
-          absl::ToChronoMilliseconds(timeout)) {}
+          absl::ToChronoMilliseconds(timeout)),
+      cancel_(cancel),
+      alarm_(std::make_shared<const Alarm>(cancel)) {}
 
 int Deadline::RemainingMillis() const {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(
@@ -46,6 +70,31 @@ int Deadline::RemainingMillis() const {
                         .count();
   return static_cast<int>(
       std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
+}
+
+Deadline Deadline::Share(int shares) const {
+  Deadline share = *this;
+  share.at_ = std::chrono::steady_clock::now() +
+              std::chrono::milliseconds(RemainingMillis() / shares);
+  return share;
+}
+
+absl::Status Deadline::WaitFor(int fd, short events) const {
+  std::array<pollfd, 2> entries = {pollfd{fd, events, 0},
+                                   pollfd{alarm_->fd(), POLLIN, 0}};
+  while (true) {
+    CONSILIUM_RETURN_IF_ERROR(cancel_.status());
+    const int ready = poll(entries.data(), entries.size(), RemainingMillis());
+    if (ready == 0) {
+      return absl::DeadlineExceededError(
+          "the server did not answer in time; is the address right, and does "
+          "a firewall stand between?");
+    }
+    if (ready < 0 && errno != EINTR) {
+      return Unreachable("cannot wait for the server", errno);
+    }
+    if (ready > 0 && entries[0].revents != 0) return absl::OkStatus();
+  }
 }
 
 TcpConnection::TcpConnection(TcpConnection&& other) noexcept
@@ -66,11 +115,11 @@ absl::StatusOr<TcpConnection> TcpConnection::Open(
   if (!proxy.has_value()) return Dial(server, deadline);
   absl::StatusOr<TcpConnection> connection = Dial(proxy->address, deadline);
   if (!connection.ok()) {
-    return Annotate(connection.status(), Cat("proxy ", proxy->Display()));
+    return Annotate(connection.status(), Cat("proxy ", proxy->Url()));
   }
   const absl::Status tunnel = connection->Tunnel(server, *proxy, deadline);
   if (!tunnel.ok()) {
-    return Annotate(tunnel, Cat("proxy ", proxy->Display()));
+    return Annotate(tunnel, Cat("proxy ", proxy->Url()));
   }
   return connection;
 }
@@ -88,46 +137,49 @@ absl::StatusOr<TcpConnection> TcpConnection::Dial(const HostPort& server,
                                       Quoted(server.host, 256), ": ",
                                       std::string_view(gai_strerror(lookup))));
   }
-  const std::unique_ptr<addrinfo, FreeAddresses> addresses(found);
-  absl::Status last = absl::UnavailableError(
-      Cat("host ", Quoted(server.host, 256), " has no address"));
-  for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
-    TcpConnection connection(
-        socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-               a->ai_protocol));
+  const std::unique_ptr<addrinfo, FreeAddresses> list(found);
+  std::vector<SocketAddress> addresses;
+  for (const addrinfo* a = list.get(); a != nullptr; a = a->ai_next) {
+    SocketAddress& address = addresses.emplace_back();
+    std::memcpy(&address.storage, a->ai_addr, a->ai_addrlen);
+    address.size = a->ai_addrlen;
+  }
+  return OpenFirst(addresses, server.ToString(), deadline);
+}
+
+absl::StatusOr<TcpConnection> TcpConnection::OpenFirst(
+    std::span<const SocketAddress> addresses, std::string_view name,
+    const Deadline& deadline) {
+  absl::Status last = absl::UnavailableError("there is no address");
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    TcpConnection connection(socket(addresses[i].storage.ss_family,
+                                    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                                    0));
     if (connection.fd_ < 0) {
       last = Unreachable("cannot make a socket", errno);
       continue;
     }
-    int error = 0;
-    if (connect(connection.fd_, a->ai_addr, a->ai_addrlen) != 0) error = errno;
-    if (error == EINPROGRESS) {
-      CONSILIUM_RETURN_IF_ERROR(connection.Wait(POLLOUT, deadline));
-      socklen_t size = sizeof(error);
-      if (getsockopt(connection.fd_, SOL_SOCKET, SO_ERROR, &error, &size) !=
-          0) {
-        error = errno;
-      }
-    }
-    if (error == 0) return connection;
-    last = Unreachable(Cat("cannot connect to ", server.ToString()), error);
+    last = connection.Connect(
+        addresses[i], deadline.Share(static_cast<int>(addresses.size() - i)));
+    if (last.ok()) return connection;
   }
-  return last;
+  return Annotate(last, Cat("cannot connect to ", name));
 }
 
-absl::Status TcpConnection::Wait(short events, const Deadline& deadline) {
-  pollfd entry{fd_, events, 0};
-  while (true) {
-    const int millis = deadline.RemainingMillis();
-    const int ready = poll(&entry, 1, millis);
-    if (ready > 0) return absl::OkStatus();
-    if (ready == 0) {
-      return absl::DeadlineExceededError(
-          "the server did not answer in time; is the address right, and does "
-          "a firewall stand between?");
+absl::Status TcpConnection::Connect(const SocketAddress& to,
+                                    const Deadline& deadline) {
+  const auto* const generic = reinterpret_cast<const sockaddr*>(&to.storage);
+  if (connect(fd_, generic, to.size) == 0) return absl::OkStatus();
+  int error = errno;
+  if (error == EINPROGRESS) {
+    CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLOUT));
+    socklen_t size = sizeof(error);
+    if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+      error = errno;
     }
-    if (errno != EINTR) return Unreachable("cannot wait for the server", errno);
   }
+  if (error == 0) return absl::OkStatus();
+  return absl::UnavailableError(std::generic_category().message(error));
 }
 
 absl::Status TcpConnection::SendAll(std::span<const std::byte> bytes,
@@ -137,7 +189,7 @@ absl::Status TcpConnection::SendAll(std::span<const std::byte> bytes,
     if (sent > 0) {
       bytes = bytes.subspan(static_cast<size_t>(sent));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      CONSILIUM_RETURN_IF_ERROR(Wait(POLLOUT, deadline));
+      CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLOUT));
     } else if (errno != EINTR) {
       return Unreachable("the connection broke", errno);
     }
@@ -154,7 +206,7 @@ absl::StatusOr<size_t> TcpConnection::Receive(std::span<std::byte> out,
       return absl::UnavailableError("the other end closed the connection");
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      CONSILIUM_RETURN_IF_ERROR(Wait(POLLIN, deadline));
+      CONSILIUM_RETURN_IF_ERROR(deadline.WaitFor(fd_, POLLIN));
     } else if (errno != EINTR) {
       return Unreachable("the connection broke", errno);
     }
@@ -168,8 +220,7 @@ absl::Status TcpConnection::Tunnel(const HostPort& server,
   std::string request =
       Cat("CONNECT ", target, " HTTP/1.1\r\nHost: ", target, "\r\n");
   if (!proxy.user_info.empty()) {
-    CatInto(request, "Proxy-Authorization: Basic ",
-            absl::Base64Escape(AbslView(proxy.user_info)), "\r\n");
+    CatInto(request, "Proxy-Authorization: ", proxy.Authorization(), "\r\n");
   }
   request += "\r\n";
   CONSILIUM_RETURN_IF_ERROR(SendAll(AsBytes(request), deadline));

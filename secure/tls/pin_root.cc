@@ -97,7 +97,7 @@ absl::StatusOr<std::vector<openssl::X509Ptr>> PeerChain(SSL* ssl) {
 }  // namespace
 
 absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options) {
-  const Deadline deadline(options.timeout);
+  const Deadline deadline(options.timeout, options.cancel);
   CONSILIUM_ASSIGN_OR_RETURN(
       TcpConnection connection,
       TcpConnection::Open(options.server, options.proxy, deadline));

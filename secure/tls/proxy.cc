@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "consilium/base/status_macros.h"
@@ -57,6 +58,39 @@ bool IsExcepted(std::string_view list, std::string_view host) {
     }
   }
   return false;
+}
+
+bool IsUrlHostCharacter(char c) {
+  return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
+         c == '.' || c == '_' || c == ':';
+}
+
+// No error repeats what was given: it holds a password.
+absl::StatusOr<std::string> DecodeUserInfo(std::string_view text) {
+  std::string decoded;
+  while (!text.empty()) {
+    if (text.front() != '%') {
+      decoded.push_back(text.front());
+      text.remove_prefix(1);
+      continue;
+    }
+    const std::string_view digits = text.substr(1, 2);
+    if (digits.size() != 2 ||
+        digits.find_first_not_of("0123456789abcdefABCDEF") !=
+            std::string_view::npos) {
+      return absl::InvalidArgumentError(
+          "proxy user or password has a % without two hexadecimal digits; "
+          "write % itself as %25");
+    }
+    decoded += absl::HexStringToBytes(AbslView(digits));
+    text.remove_prefix(3);
+  }
+  const auto control = [](unsigned char c) { return absl::ascii_iscntrl(c); };
+  if (std::ranges::any_of(decoded, control)) {
+    return absl::InvalidArgumentError(
+        "proxy user or password has a control character");
+  }
+  return decoded;
 }
 
 }  // namespace
@@ -120,24 +154,29 @@ absl::StatusOr<ProxyAddress> ProxyAddress::Parse(std::string_view url) {
   }
   ProxyAddress proxy;
   if (const size_t at = rest.rfind('@'); at != std::string_view::npos) {
-    proxy.user_info = std::string(rest.substr(0, at));
+    CONSILIUM_ASSIGN_OR_RETURN(proxy.user_info,
+                               DecodeUserInfo(rest.substr(0, at)));
     rest.remove_prefix(at + 1);
   }
   if (!rest.empty() && rest.back() == '/') rest.remove_suffix(1);
   absl::StatusOr<HostPort> address = HostPort::Parse(rest);
   if (!address.ok()) return Annotate(address.status(), "proxy");
   proxy.address = *std::move(address);
+  // gRPC goes straight to the server when it cannot read a proxy's URL.
+  if (!std::ranges::all_of(proxy.address.host, IsUrlHostCharacter)) {
+    return absl::InvalidArgumentError(
+        Cat("proxy host ", Quoted(proxy.address.host, 256),
+            " has other characters than letters, digits and -._:"));
+  }
   return proxy;
 }
 
-std::string ProxyAddress::Url() const {
-  return user_info.empty() ? Display()
-                           : Cat(kHttp, user_info, "@", address.ToString());
+std::string ProxyAddress::Authorization() const {
+  if (user_info.empty()) return "";
+  return Cat("Basic ", absl::Base64Escape(AbslView(user_info)));
 }
 
-std::string ProxyAddress::Display() const {
-  return Cat(kHttp, address.ToString());
-}
+std::string ProxyAddress::Url() const { return Cat(kHttp, address.ToString()); }
 
 Environment ProcessEnvironment() {
   return [](const std::string& name) -> std::optional<std::string> {

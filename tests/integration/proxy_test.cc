@@ -41,15 +41,20 @@ class ProxyTest : public testing::Test {
     options.token = token;
     options.ca_fingerprint = federation_.fingerprint();
     options.directory = JoinPath(federation_.dir(), folder);
-    options.proxy = proxy.Url();
+    options.proxy = Setting(proxy);
+    options.retry_for = absl::ZeroDuration();
     return options;
   }
   client::ClientOptions Through(const ProxyAddress& proxy) {
     client::ClientOptions options = federation_.OptionsFor("bank-a");
     options.coordinator = Cat(kOutside, ":8443");
     options.server_name = "localhost";
-    options.proxy = proxy.Url();
+    options.proxy = Setting(proxy);
     return options;
+  }
+  static std::string Setting(const ProxyAddress& proxy) {
+    return Cat("http://", proxy.user_info, proxy.user_info.empty() ? "" : "@",
+               proxy.address.ToString());
   }
 
   TestFederation federation_;

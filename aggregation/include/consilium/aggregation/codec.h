@@ -53,7 +53,6 @@ inline constexpr int64_t kF32ElementsPerFrame = 258048;
 
 // nullptr when this build has no such codec.
 const Codec* FindCodec(CodecId id);
-const Codec* FindCodecByName(std::string_view name);
 
 // Parameter frames of a payload with that many covered elements.
 int64_t ParameterFrameCount(const Codec& codec, int64_t elements);

@@ -21,12 +21,6 @@ namespace consilium {
 absl::StatusOr<Coverage> CoverageFromNames(
     const Layout& layout, std::span<const std::string_view> names);
 
-// Whether every slot of every covered group is in `names`. Errors: as above,
-// and INVALID_ARGUMENT for a name whose group is not covered.
-absl::Status CheckNamesMatchCoverage(const Layout& layout,
-                                     const Coverage& coverage,
-                                     std::span<const std::string_view> names);
-
 }  // namespace consilium
 
 #endif  // CONSILIUM_AGGREGATION_DELTA_H_

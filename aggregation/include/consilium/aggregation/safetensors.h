@@ -35,7 +35,7 @@ struct TensorInfo {
   int64_t elements() const { return bytes() / DTypeBytes(dtype); }
 };
 
-// Keys of these limits in configuration: safetensors.<field>.
+// Those of a version file follow from its layout: VersionFileLimits().
 struct SafetensorsLimits {
   int64_t max_header_bytes = 100'000'000;
   int64_t max_tensors = int64_t{1} << 20;

@@ -36,9 +36,13 @@ struct VersionFileInfo {
 // Checks that `file` is a version of this layout. Reads its header only.
 // Errors: FAILED_PRECONDITION for another layout; INVALID_ARGUMENT or
 // DATA_LOSS for a file that is no version; errors of the file.
-absl::StatusOr<VersionFileInfo> ReadVersionFile(
-    File* file, const Layout& layout, const Sha256Digest& layout_id,
-    const SafetensorsLimits& limits = {});
+absl::StatusOr<VersionFileInfo> ReadVersionFile(File* file,
+                                                const Layout& layout,
+                                                const Sha256Digest& layout_id);
+
+// What the header of a version of this layout may hold, however large the
+// layout: each slot and a residual pair beside it.
+SafetensorsLimits VersionFileLimits(const Layout& layout);
 
 struct WrittenVersion {
   Sha256Digest digest;

@@ -70,17 +70,19 @@ class Parameters {
 //   CANCELLED          `cancel` or Cancel()
 //   UNAVAILABLE        no connection for retry.give_up_after
 //   DEADLINE_EXCEEDED  no answer for retry.give_up_after
-//   PERMISSION_DENIED  the coordinator does not let this institution work:
-//                      revoked, suspended, or another role
+//   PERMISSION_DENIED  a certificate of another federation or role. (Who is
+//                      suspended gets Idle, or Refused with SUSPENDED.)
 //   UNAUTHENTICATED    the coordinator, or something it says, does not verify
-//                      against what was pinned at enrolment; or it does not
-//                      take this certificate. Never retried.
+//                      against what was pinned at enrolment; or the certificate
+//                      here is revoked or has expired. Never retried.
 class Client {
  public:
   // Loads the identity, locks state_dir, greets the coordinator and fetches
   // the layout when it is new. Errors: also
-  //   INVALID_ARGUMENT     an option; the message names it
+  //   INVALID_ARGUMENT     an option (the message names it), or an identity
+  //                        whose files do not fit together
   //   NOT_FOUND            no identity in identity_dir
+  //   PERMISSION_DENIED    a key in it that others can read
   //   FAILED_PRECONDITION  state_dir in use by another process; no protocol
   //                        version in common; a layout this build cannot read
   static absl::StatusOr<std::unique_ptr<Client>> Connect(

@@ -1,6 +1,7 @@
 #ifndef CONSILIUM_CLIENT_ENROLL_H_
 #define CONSILIUM_CLIENT_ENROLL_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -19,16 +20,19 @@ struct EnrollOptions {
   // allowed), told by the same person over another channel.
   std::string ca_fingerprint;
   // Where the identity goes; made when missing. An identity that is already
-  // there is never overwritten.
+  // there is not overwritten, unless its certificate has expired: then the same
+  // institution gets a new one for its key, and keeps state and outbox.
   std::string directory;
   // As ClientOptions::proxy.
   std::string proxy;
   // As ClientOptions::server_name, for the enrolment listener.
   std::string server_name;
   absl::Duration timeout = absl::Seconds(30);
-  // A coordinator that is busy, or whose answer was lost, is asked again for
-  // this long, with growing pauses.
+  // A coordinator that cannot be reached, is busy, or whose answer was lost, is
+  // asked again for this long, with growing pauses.
   absl::Duration retry_for = absl::Minutes(2);
+  // Told before each pause why there is one, and its length.
+  std::function<void(const absl::Status& error, absl::Duration pause)> on_retry;
   Sleeper* sleeper = nullptr;  // null: pauses in real time
   std::string software;
 };
@@ -49,8 +53,8 @@ struct Enrollment {
 // Makes a P-256 key that never leaves this machine, proves the server by the
 // root's fingerprint, trades token and CSR for a certificate, and writes to
 // `directory`: client.key (0600), client.pem, root-ca.pem, signing.pub and
-// the configuration. Blocks up to `timeout` for each of its connections, and
-// `retry_for` between them. Thread-safe.
+// the configuration. Blocks up to `retry_for` and one more `timeout`, and for
+// as long as the system's resolver looks for names. Thread-safe.
 //
 // The key is written first and used again by the next call with the same
 // directory: whatever was lost on the way, the same token gets the same
@@ -58,11 +62,14 @@ struct Enrollment {
 //
 // Errors:
 //   INVALID_ARGUMENT    an option; the message names it
-//   ALREADY_EXISTS      `directory` holds an identity that has not ended, or
-//                       one of another name
-//   UNAVAILABLE         cannot connect
+//   ALREADY_EXISTS      `directory` holds an identity that has not expired
+//   FAILED_PRECONDITION the expired one there is somebody else's; or no
+//                       protocol version in common
+//   PERMISSION_DENIED   the key in `directory` can be read by others
+//   UNAVAILABLE         cannot connect, for longer than `retry_for`
 //   RESOURCE_EXHAUSTED  too many enrolments, for longer than `retry_for`
-//   DEADLINE_EXCEEDED   `timeout` passed
+//   DEADLINE_EXCEEDED   no answer within `timeout`, for longer than `retry_for`
+//   CANCELLED           `cancel` was
 //   UNAUTHENTICATED     the server has another root, or it refuses the token
 //                       (wrong, used or expired), or what it issued does not
 //                       verify

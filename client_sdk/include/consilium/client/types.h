@@ -25,7 +25,7 @@ struct SignedTerms;  // client_sdk/session/terms.h
 }  // namespace internal
 
 // An immutable set of adapter parameters. `digest` is the SHA-256 of its
-// safetensors file of `bytes` bytes. Number 0: none.
+// safetensors file of `bytes` bytes. Number 0: as imported.
 struct Version {
   uint64_t number = 0;
   Sha256Digest digest;

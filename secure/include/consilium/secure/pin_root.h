@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/base/digest.h"
 #include "consilium/secure/proxy.h"
 
@@ -18,6 +19,7 @@ struct PinRootOptions {
   Sha256Digest fingerprint;  // of the root CA, from the invitation
   std::optional<ProxyAddress> proxy;
   absl::Duration timeout = absl::Seconds(20);  // over all steps
+  CancelToken cancel;
   absl::Time now;
 };
 
@@ -25,10 +27,12 @@ struct PinRootOptions {
 // TLS 1.3 handshake with the enrolment listener, looks for the root CA with
 // that fingerprint in the chain it sends, verifies the chain and the host name
 // against it, and returns the root as PEM. Nothing is sent after the
-// handshake. Blocks up to `timeout`.
+// handshake. Blocks up to `timeout`, after the name lookup, which only the
+// system's resolver bounds.
 // Errors:
 //   UNAVAILABLE        cannot connect, or the proxy refuses (with its status)
 //   DEADLINE_EXCEEDED  `timeout` passed
+//   CANCELLED          `cancel` was
 //   UNAUTHENTICATED    no certificate has the fingerprint (the text lists
 //                      those seen), or the chain or host name does not verify
 absl::StatusOr<std::string> FetchAndPinRoot(const PinRootOptions& options);

@@ -28,14 +28,17 @@ struct HostPort {
 // An HTTP proxy that takes CONNECT.
 struct ProxyAddress {
   HostPort address;
-  std::string user_info;  // "user:password", "" when there is none
+  // "user:password" as they are, not percent-encoded; "" when there are none.
+  std::string user_info;
 
-  // "http://[user:password@]host:port[/]" or "host:port".
+  // "http://[user:password@]host:port[/]" or "host:port". User and password
+  // are percent-decoded.
   // Errors: INVALID_ARGUMENT  another scheme or form (the text leaves out any
   //                           password).
   static absl::StatusOr<ProxyAddress> Parse(std::string_view url);
-  std::string Url() const;      // for grpc.http_proxy; holds the password
-  std::string Display() const;  // without it
+  // The value of Proxy-Authorization, "" without user_info. Holds the password.
+  std::string Authorization() const;
+  std::string Url() const;  // without user_info
 };
 
 // Environment lookup, so that tests need not change the process.

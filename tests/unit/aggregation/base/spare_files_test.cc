@@ -55,6 +55,18 @@ TEST_F(SpareFilesTest, TheBestFitIsTakenAndCut) {
   EXPECT_EQ(spares.bytes(), 0);
 }
 
+TEST_F(SpareFilesTest, ASpareThatCouldNotBeTakenIsStillCounted) {
+  SpareFiles spares(&fs_, "/spare", 10'000);
+  ASSERT_OK(spares.Prepare());
+  Retire(spares, 1000);
+  fs_.FailAt(1, absl::UnavailableError("the disk does not answer"));
+  EXPECT_THAT(spares.Take("/data/new", 900),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(spares.bytes(), 1000);
+  EXPECT_EQ(Take(spares, 900), 900);
+  EXPECT_EQ(spares.bytes(), 0);
+}
+
 TEST_F(SpareFilesTest, NoMoreThanTheLimitIsKept) {
   SpareFiles spares(&fs_, "/spare", 1000);
   ASSERT_OK(spares.Prepare());

@@ -33,8 +33,6 @@ TEST(DeltaTest, CoversTheGroupsOfItsTensors) {
   EXPECT_TRUE(coverage.Has(0));
   EXPECT_FALSE(coverage.Has(1));
   EXPECT_TRUE(coverage.Has(2));
-  EXPECT_OK(CheckNamesMatchCoverage(layout, coverage,
-                                    Names{"trunk.A", "trunk.B", "e1.A"}));
 }
 
 TEST(DeltaTest, RefusesUnknownRepeatedMissingAndNoTensors) {
@@ -48,21 +46,6 @@ TEST(DeltaTest, RefusesUnknownRepeatedMissingAndNoTensors) {
                        AllOf(HasSubstr("expert/0/0"), HasSubstr("\"e0.A\""))));
   EXPECT_THAT(CoverageFromNames(layout, Names{}),
               StatusIs(absl::StatusCode::kInvalidArgument));
-}
-
-TEST(DeltaTest, ChecksNamesAgainstADeclaredCoverage) {
-  const Layout layout = MakeLayout();
-  Coverage coverage(3);
-  coverage.Set(1);
-  EXPECT_OK(CheckNamesMatchCoverage(layout, coverage, Names{"e0.B", "e0.A"}));
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  EXPECT_THAT(CheckNamesMatchCoverage(layout, coverage, Names{"e0.A"}),
-              StatusIs(kInvalid, HasSubstr("e0.B")));
-  EXPECT_THAT(
-      CheckNamesMatchCoverage(layout, coverage, Names{"e0.A", "e0.B", "e1.A"}),
-      StatusIs(kInvalid, HasSubstr("expert/0/1 is not covered")));
-  EXPECT_THAT(CheckNamesMatchCoverage(layout, Coverage(2), Names{}),
-              StatusIs(kInvalid));
 }
 
 }  // namespace

@@ -140,17 +140,20 @@ TEST(SafetensorsTest, NamesTheLimitThatIsExceeded) {
       R"({"aa":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},)"
       R"("__metadata__":{"k":"1","l":"2"}})";
   EXPECT_OK(ParseSafetensorsHeader(json, 4));
-  EXPECT_THAT(ParseSafetensorsHeader(json, 4, {.max_tensors = 0}),
-              StatusIs(kExhausted, HasSubstr("safetensors.max_tensors 0")));
-  EXPECT_THAT(ParseSafetensorsHeader(json, 4, {.max_rank = 1}),
-              StatusIs(kExhausted, HasSubstr("safetensors.max_rank 1")));
-  EXPECT_THAT(ParseSafetensorsHeader(json, 4, {.max_metadata_entries = 1}),
-              StatusIs(kExhausted, HasSubstr("max_metadata_entries 1")));
+  EXPECT_THAT(
+      ParseSafetensorsHeader(json, 4, {.max_tensors = 0}),
+      StatusIs(kExhausted, HasSubstr("more tensors than the limit of 0")));
+  EXPECT_THAT(
+      ParseSafetensorsHeader(json, 4, {.max_rank = 1}),
+      StatusIs(kExhausted, HasSubstr("more dimensions than the limit of 1")));
+  EXPECT_THAT(
+      ParseSafetensorsHeader(json, 4, {.max_metadata_entries = 1}),
+      StatusIs(kExhausted, HasSubstr("more metadata than the limit of 1")));
   EXPECT_THAT(ParseSafetensorsHeader(json, 4, {.max_name_bytes = 1}),
               StatusIs(kExhausted));
   const std::vector<std::byte> file = FileOf(json, 4);
   EXPECT_THAT(SafetensorsView::Parse(file, {.max_header_bytes = 10}),
-              StatusIs(kExhausted, HasSubstr("safetensors.max_header_bytes")));
+              StatusIs(kExhausted, HasSubstr("exceeds the limit of 10")));
 }
 
 TEST(SafetensorsTest, RefusesFilesThatAreCutShort) {

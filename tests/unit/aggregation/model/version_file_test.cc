@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "consilium/base/bytes.h"
+#include "consilium/base/strings.h"
 #include "tests/support/fake_hasher.h"
 #include "tests/support/fault_file_system.h"
 #include "tests/support/status_matchers.h"
@@ -64,6 +65,24 @@ TEST_F(VersionFileTest, HoldsTheseVeryBytes) {
   EXPECT_EQ(written.info.data_offset, 4096);
   EXPECT_EQ(written.info.file_bytes, 4096 + 20);
   EXPECT_EQ(*BuildVersionHeader(layout_, id_), bytes.substr(0, 4096));
+}
+
+// A layout may be as large as its own limits let it; its versions follow.
+TEST_F(VersionFileTest, LimitsFollowFromTheLayout) {
+  std::string text = "consilium-layout 1\n";
+  const std::string quotes(500, '"');
+  for (int i = 0; i < 2000; ++i) {
+    CatInto(text, "shared F32 1x1x1x1x1x1x1x1 ", quotes, i, "\n");
+  }
+  ASSERT_OK_AND_ASSIGN(const Layout large, Layout::Parse(text));
+  const SafetensorsLimits limits = VersionFileLimits(large);
+  EXPECT_EQ(limits.max_tensors, 6000);
+  const auto header = static_cast<int64_t>(
+      BuildVersionHeader(large, large.ComputeId(FakeHasher::Factory()))
+          ->size());
+  EXPECT_LT(header, limits.max_header_bytes);
+  EXPECT_GT(header, VersionFileLimits(layout_).max_header_bytes);
+  EXPECT_EQ(VersionFileLimits(layout_).max_tensors, 6);
 }
 
 TEST_F(VersionFileTest, IsReadBackByItsLayoutOnly) {

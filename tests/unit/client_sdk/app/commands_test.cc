@@ -7,7 +7,10 @@
 
 #include <sstream>
 
+#include "client_sdk/session/identity.h"
+#include "consilium/base/bytes.h"
 #include "consilium/client/client.h"
+#include "consilium/secure/key_file.h"
 #include "consilium/secure/token.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/status_matchers.h"
@@ -112,6 +115,18 @@ TEST_F(CommandsTest, ReceiptsAreShownAndChecked) {
   EXPECT_THAT(ReceiptsCommand(config_, /*json=*/false, out_),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("1 of 1")));
   EXPECT_THAT(out_.str(), HasSubstr("NOT VALID: " + path));
+}
+
+// Killed after the first of the two renames of a renewal.
+TEST_F(CommandsTest, StatusFinishesARenewalThatWasCutShort) {
+  FileSystem* const fs = PosixFileSystem();
+  const TlsIdentity next = coordinator_.pki.Peer("bank-a");
+  const IdentityPaths paths(directory_.path());
+  ASSERT_OK(WriteKeyFile(fs, paths.tls.key, next.key_pem));
+  ASSERT_OK(WriteFileAtomic(fs, paths.next_chain, AsBytes(next.chain_pem)));
+  ASSERT_OK(StatusCommand(config_, /*json=*/true, out_, {}));
+  EXPECT_EQ(nlohmann::json::parse(out_.str())["certificate_serial"],
+            next.leaf.serial);
 }
 
 TEST_F(CommandsTest, RenewReplacesTheCertificate) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
 #include <vector>
 
 #include "nlohmann/json.hpp"
@@ -29,6 +30,20 @@ TEST(LogTest, TextNamesRoundAndInstitution) {
   EXPECT_EQ(lines.seen[1],
             "2026-01-01T00:00:00.123Z warning [round=4 institution=bank-a] "
             "line\\x0abreak");
+}
+
+// gRPC logs from threads of its own before anybody knows the institution.
+TEST(LogTest, TheInstitutionMayBecomeKnownWhileOthersLog) {
+  Log log(
+      {LogLevel::kInfo, LogFormat::kText}, [](std::string_view) {},
+      [] { return absl::UnixEpoch(); });
+  std::thread other([&log] {
+    for (int i = 0; i < 1000; ++i) log.Info(0, "line");
+  });
+  for (int i = 0; i < 1000; ++i) {
+    log.set_institution("bank-with-a-name-of-some-length-a");
+  }
+  other.join();
 }
 
 TEST(LogTest, JsonIsOneObjectPerLine) {

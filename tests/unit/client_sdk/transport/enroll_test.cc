@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <vector>
+
 #include "client_sdk/session/identity.h"
 #include "consilium/secure/token.h"
 #include "tests/support/fake_sleeper.h"
@@ -13,6 +16,7 @@
 namespace consilium::client::internal {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr SecretAccess kForTest("a test hands its token over");
@@ -102,9 +106,52 @@ TEST_F(EnrollTest, ABusyCoordinatorAndALostAnswerAreWaitedFor) {
   coordinator_.service.enrolment_errors = {
       absl::ResourceExhaustedError("too many enrolments; try again in 2s"),
       absl::UnavailableError("the connection broke"),
+      absl::DeadlineExceededError("no answer in time"),
       absl::ResourceExhaustedError("too many enrolments; try again in 2s")};
+  std::vector<absl::StatusCode> told;
+  options_.on_retry = [&](const absl::Status& error, absl::Duration) {
+    told.push_back(error.code());
+  };
+  EXPECT_OK(Enroll(options_));
+  EXPECT_EQ(sleeper_.slept().size(), 4u);
+  EXPECT_THAT(told, ElementsAre(absl::StatusCode::kResourceExhausted,
+                                absl::StatusCode::kUnavailable,
+                                absl::StatusCode::kDeadlineExceeded,
+                                absl::StatusCode::kResourceExhausted));
+}
+
+// A coordinator whose port is full closes connections before a handshake.
+TEST_F(EnrollTest, AConnectionThatIsClosedAtOnceIsTriedAgain) {
+  std::atomic<int> seen{0};
+  const LoopbackServer gate([&](int fd) {
+    if (seen.fetch_add(1) < 3) return;
+    const int upstream =
+        DialLoopback(static_cast<uint16_t>(coordinator_.port()));
+    Shuttle(fd, upstream);
+    close(upstream);
+  });
+  options_.coordinator = Cat("localhost:", gate.port());
   EXPECT_OK(Enroll(options_));
   EXPECT_EQ(sleeper_.slept().size(), 3u);
+
+  options_.coordinator = Cat("localhost:", ClosedPort());
+  options_.directory = directory_ / "other";
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_GE(sleeper_.slept().size(), 7u);
+}
+
+TEST_F(EnrollTest, ACoordinatorThatSaysNothingCanBeLeft) {
+  CancelSource stop;
+  const LoopbackServer silent([&](int fd) {
+    char first;
+    recv(fd, &first, 1, 0);
+    stop.Cancel("interrupted");
+    ReadHttpHead(fd);  // until the client leaves
+  });
+  options_.coordinator = Cat("localhost:", silent.port());
+  options_.timeout = absl::Hours(1);
+  EXPECT_THAT(Enroll(options_, stop.token()),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("interrupted")));
 }
 
 TEST_F(EnrollTest, WaitingEnds) {
@@ -132,6 +179,68 @@ TEST_F(EnrollTest, TheNextAttemptHasTheSameKey) {
   const std::string before = key();
   EXPECT_OK(Enroll(options_));
   EXPECT_EQ(key(), before);
+}
+
+// `renew` needs a certificate that is good.
+TEST_F(EnrollTest, AnExpiredIdentityIsReplacedInPlace) {
+  FileSystem* const fs = PosixFileSystem();
+  const auto expire = [&](const std::string& name) {
+    coordinator_.WriteIdentity(
+        options_.directory,
+        coordinator_.pki.Peer(coordinator_.pki.Name(name), absl::Hours(1),
+                              coordinator_.pki.now - absl::Hours(48)));
+    ASSERT_OK(WriteFileAtomic(
+        fs, JoinPath(options_.directory, "consilium-client.toml"),
+        AsBytes("# as it was\n")));
+  };
+  const auto load = [&] {
+    return LoadIdentity(fs, options_.directory, SystemClock()->Now());
+  };
+  expire("bank-a");
+  const std::string key = JoinPath(options_.directory, "client.key");
+  const std::string before = Must(ReadWholeFile(fs, key, 1 << 20));
+  EXPECT_THAT(load(), StatusIs(absl::StatusCode::kUnauthenticated,
+                               HasSubstr("enrol again")));
+  ASSERT_OK_AND_ASSIGN(const Enrollment again, Enroll(options_));
+  ASSERT_OK_AND_ASSIGN(const InstitutionIdentity identity, load());
+  EXPECT_EQ(identity.leaf.serial, again.certificate_serial);
+  EXPECT_EQ(Must(ReadWholeFile(fs, key, 1 << 20)), before);
+  EXPECT_EQ(Must(ReadWholeFile(fs, again.config_path, 1 << 20)),
+            "# as it was\n");
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kAlreadyExists));
+
+  // What lies there is another institution's, and stays.
+  expire("bank-b");
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("institution/bank-b")));
+  EXPECT_THAT(load(), StatusIs(absl::StatusCode::kUnauthenticated));
+  // Or another coordinator's.
+  expire("bank-a");
+  const SigningKey other = Must(SigningKey::Generate(*SystemRandom()));
+  coordinator_.service.edit_enrolment = [&](v1::EnrollResponse& r) {
+    r.set_signing_public_key(other.verify_key().ToString());
+  };
+  EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         HasSubstr("another coordinator")));
+}
+
+// It is written into a configuration file.
+TEST_F(EnrollTest, AServiceAddressThatIsNoneIsRefused) {
+  for (const char* address :
+       {"", "fl.example", "fl.example:0", "a\"b:1", "a\nb:1",
+        "fl.example:7443\"\nproxy = \"evil:1", "a\\:1", "a#:1", "a'b:1"}) {
+    coordinator_.service.edit_enrolment = [&](v1::EnrollResponse& r) {
+      r.set_service_address(address);
+    };
+    EXPECT_THAT(Enroll(options_), StatusIs(absl::StatusCode::kUnauthenticated,
+                                           HasSubstr("service address")))
+        << address;
+    for (const char* file :
+         {"client.pem", "consilium-client.toml", "root-ca.pem"}) {
+      EXPECT_FALSE(
+          PosixFileSystem()->Exists(JoinPath(options_.directory, file)));
+    }
+  }
 }
 
 TEST_F(EnrollTest, WhatIsIssuedIsChecked) {

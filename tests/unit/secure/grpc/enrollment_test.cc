@@ -1,6 +1,7 @@
 #include <string>
 
 #include "consilium/base/clock.h"
+#include "consilium/base/strings.h"
 #include "consilium/secure/pin_root.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/secure/grpc/whoami.h"
@@ -9,6 +10,7 @@
 namespace consilium {
 namespace {
 
+using ::testing::Each;
 using ::testing::HasSubstr;
 
 class EnrollmentTest : public ::testing::Test {
@@ -75,6 +77,34 @@ TEST_F(EnrollmentTest, ThePinAndTheChannelUseOneProxy) {
   ASSERT_EQ(proxy.heads().size(), 2u);
   EXPECT_EQ(proxy.heads()[0].substr(0, proxy.heads()[0].find("\r\n")),
             proxy.heads()[1].substr(0, proxy.heads()[1].find("\r\n")));
+}
+
+// With a password that it could not read, gRPC would go past the proxy.
+TEST_F(EnrollmentTest, ThePinAndTheChannelShowTheSameCredentials) {
+  TestServer server(pki_, pki_.Server(), /*enrollment=*/true);
+  for (const char* user_info : {"u:p%23w", "u:p%40w", "u:p@w", "u:p%25w", "u",
+                                "u:p%2F%3F:%22%5B", "u:p w", "u:%c3%bc"}) {
+    SCOPED_TRACE(user_info);
+    ConnectProxy proxy(server.port());
+    ASSERT_OK_AND_ASSIGN(
+        const ProxyAddress address,
+        ProxyAddress::Parse(Cat("http://", user_info, "@",
+                                proxy.address().address.ToString())));
+    PinRootOptions options = Options(server.port());
+    options.server.host = "coordinator.example";
+    options.proxy = address;
+    ASSERT_OK_AND_ASSIGN(const std::string root, FetchAndPinRoot(options));
+    ChannelOptions channel;
+    channel.proxy = address;
+    TestClient client(server.port(), MakeEnrollmentChannelCredentials(root),
+                      channel, "coordinator.example");
+    EXPECT_EQ(client.Ask().status.error_code(),
+              grpc::StatusCode::UNAUTHENTICATED);
+    ASSERT_EQ(proxy.heads().size(), 2u);
+    const std::string line =
+        Cat("\r\nProxy-Authorization: ", address.Authorization(), "\r\n");
+    EXPECT_THAT(proxy.heads(), Each(HasSubstr(line)));
+  }
 }
 
 }  // namespace

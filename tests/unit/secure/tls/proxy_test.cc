@@ -2,7 +2,9 @@
 
 #include <map>
 #include <string>
+#include <utility>
 
+#include "consilium/base/strings.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -49,9 +51,9 @@ TEST(ProxyAddressTest, ParsesUrls) {
   ASSERT_OK_AND_ASSIGN(const ProxyAddress proxy,
                        ProxyAddress::Parse("http://u:p%40@p.example:3128/"));
   EXPECT_EQ(proxy.address, (HostPort{"p.example", 3128}));
-  EXPECT_EQ(proxy.user_info, "u:p%40");
-  EXPECT_EQ(proxy.Url(), "http://u:p%40@p.example:3128");
-  EXPECT_EQ(proxy.Display(), "http://p.example:3128");
+  EXPECT_EQ(proxy.user_info, "u:p@");
+  EXPECT_EQ(proxy.Authorization(), "Basic dTpwQA==");
+  EXPECT_EQ(proxy.Url(), "http://p.example:3128");
   EXPECT_OK(ProxyAddress::Parse("p.example:3128"));
   EXPECT_THAT(ProxyAddress::Parse("socks5://p:1"),
               StatusIs(kInvalid, HasSubstr("socks5")));
@@ -59,6 +61,37 @@ TEST(ProxyAddressTest, ParsesUrls) {
   const absl::Status secret =
       ProxyAddress::Parse("http://user:hunter2@p.example").status();
   EXPECT_THAT(std::string(secret.message()), Not(HasSubstr("hunter2")));
+}
+
+TEST(ProxyAddressTest, UserAndPasswordArePercentDecoded) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"u:p%23w", "u:p#w"},       {"u%3A:%25", "u::%"}, {"u:p@w", "u:p@w"},
+      {"u:%c3%BC", "u:\xc3\xbc"}, {"u:a+b", "u:a+b"},   {"", ""},
+  };
+  for (const auto& [text, decoded] : cases) {
+    ASSERT_OK_AND_ASSIGN(
+        const ProxyAddress proxy,
+        ProxyAddress::Parse(Cat("http://", text, "@p.example:3128")));
+    EXPECT_EQ(proxy.user_info, decoded);
+    EXPECT_EQ(proxy.address, (HostPort{"p.example", 3128}));
+  }
+  for (const char* bad : {"hunter2%", "hunter2%4", "hunter2%zz", "hunter2%0a",
+                          "hunter2%+1", "hunter2%00"}) {
+    const absl::Status status =
+        ProxyAddress::Parse(Cat("http://u:", bad, "@p.example:3128")).status();
+    EXPECT_THAT(status, StatusIs(kInvalid)) << bad;
+    EXPECT_THAT(std::string(status.message()), Not(HasSubstr("hunter2")));
+  }
+}
+
+// gRPC connects to the server itself when it cannot read the proxy's URL.
+TEST(ProxyAddressTest, HostsThatNoUrlHoldsAreRefused) {
+  for (const char* bad :
+       {"http://p%40x:1", "http://p#x:1", "http://p?x:1", "http://p\\x:1",
+        "http://[fe80::1%eth0]:1", "http://p\"x:1", "p\xc3\xbcx:1"}) {
+    EXPECT_THAT(ProxyAddress::Parse(bad), StatusIs(kInvalid)) << bad;
+  }
+  EXPECT_OK(ProxyAddress::Parse("http://[2001:db8::1]:3128"));
 }
 
 TEST(ChooseProxyTest, FollowsSettingThenEnvironment) {
