@@ -241,9 +241,10 @@ TEST_F(CliChangeTest, PromoteRollbackImport) {
             cli_.Document<v1::VersionInfo>(
                 {"version", "show", "2"})["version"]["digest"]);
   ExpectAudit("version.import", "version 4", "again");
+  // Asked for again, as after a lost answer, it is the same.
   EXPECT_THAT(
       cli_.Table({"version", "import", file, "--layout", layout, "--yes"}),
-      HasSubstr("Imported version 5"));
+      HasSubstr("Imported version 4"));
 }
 
 TEST_F(CliChangeTest, Schedule) {
