@@ -15,6 +15,7 @@
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/secure/grpc/peer.h"
+#include "consilium/secure/proxy.h"
 #include "consilium/secure/random.h"
 #include "consilium/secure/storage_key.h"
 #include "coordinator/app/certificates.h"
@@ -64,9 +65,6 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   o.retention.spool_retention = c.storage.spool_retention;
   o.retention.keep_versions = c.storage.version_retention;
   o.retention_interval = c.storage.retention_interval;
-  o.service_address = c.listen.advertised_address.empty()
-                          ? c.listen.address
-                          : c.listen.advertised_address;
   return o;
 }
 
@@ -301,17 +299,6 @@ class Server final : public CoordinatorServer {
     limits.max_metrics = static_cast<int>(config_.limits.max_metrics);
     limits.renewals_per_hour = config_.limits.renewals_per_hour;
     federation_service_ = std::make_unique<FederationServiceImpl>(deps, limits);
-    RateLimit::Options enrollments;
-    enrollments.what = "enrolments";
-    enrollments.per_minute = config_.limits.enrollments_per_minute;
-    enrollments.per_minute_key = "limits.enrollments_per_minute";
-    enrollments.per_minute_and_address =
-        config_.limits.enrollments_per_minute_and_address;
-    enrollments.per_minute_and_address_key =
-        "limits.enrollments_per_minute_and_address";
-    enrollment_service_ = std::make_unique<EnrollmentServiceImpl>(
-        deps, certificates_->ca().Get()->root_pem(), std::move(enrollments),
-        [this](std::string_view peer) { return PeerOf(peer); });
     AdminServiceOptions admin;
     admin.server_lifetime = config_.certificates.server_lifetime;
     admin.renew_before = config_.certificates.renew_before;
@@ -348,7 +335,7 @@ class Server final : public CoordinatorServer {
                         {federation_service_.get(), admin_service_.get()},
                         "listen.address", &port_));
     if (!config_.listen.enrollment_address.empty()) {
-      CONSILIUM_RETURN_IF_ERROR(StartEnrollment(options));
+      CONSILIUM_RETURN_IF_ERROR(StartEnrollment(deps, options));
     }
     if (!config_.listen.metrics_address.empty()) {
       readiness_ = std::make_unique<Readiness>(
@@ -372,8 +359,31 @@ class Server final : public CoordinatorServer {
     return absl::OkStatus();
   }
 
+  // Told to whom enrols. A port that the system chose is known by now.
+  std::string ServiceAddress() const {
+    if (!config_.listen.advertised_address.empty()) {
+      return config_.listen.advertised_address;
+    }
+    auto address = HostPort::ParseListening(config_.listen.address);
+    if (!address.ok() || address->port != 0) return config_.listen.address;
+    address->port = static_cast<uint16_t>(port_);
+    return address->ToString();
+  }
+
   // Anybody may reach that port, so gRPC itself does not listen there.
-  absl::Status StartEnrollment(ServerOptions options) {
+  absl::Status StartEnrollment(const RpcDeps& deps, ServerOptions options) {
+    RateLimit::Options enrollments;
+    enrollments.what = "enrolments";
+    enrollments.per_minute = config_.limits.enrollments_per_minute;
+    enrollments.per_minute_key = "limits.enrollments_per_minute";
+    enrollments.per_minute_and_address =
+        config_.limits.enrollments_per_minute_and_address;
+    enrollments.per_minute_and_address_key =
+        "limits.enrollments_per_minute_and_address";
+    enrollment_service_ = std::make_unique<EnrollmentServiceImpl>(
+        deps, certificates_->ca().Get()->root_pem(), ServiceAddress(),
+        std::move(enrollments),
+        [this](std::string_view peer) { return PeerOf(peer); });
     options.max_message_bytes =
         static_cast<int>(config_.limits.max_enrollment_bytes);
     grpc::ServerBuilder builder;

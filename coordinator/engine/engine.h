@@ -72,7 +72,6 @@ struct EngineOptions {
   Live<absl::Duration> failure_pause = absl::Seconds(30);
   RetentionPolicy retention;
   absl::Duration retention_interval = absl::Hours(1);
-  std::string service_address;  // told to institutions that enrol
 };
 
 // Not owned; all outlive the engine.

@@ -330,7 +330,7 @@ grpc::ServerUnaryReactor* EnrollmentServiceImpl::Enroll(
         response->set_root_ca_pem(root_ca_pem_);
         response->set_signing_public_key(
             deps_.engine->signing_key().verify_key().ToString());
-        response->set_service_address(deps_.engine->options().service_address);
+        response->set_service_address(service_address_);
         response->set_not_after(MicrosOf(result.not_after));
         return absl::OkStatus();
       });

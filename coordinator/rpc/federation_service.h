@@ -80,9 +80,11 @@ class EnrollmentServiceImpl final
   using PeerOf = std::function<std::string(std::string_view)>;
 
   EnrollmentServiceImpl(RpcDeps deps, std::string root_ca_pem,
-                        RateLimit::Options limit, PeerOf peer_of)
+                        std::string service_address, RateLimit::Options limit,
+                        PeerOf peer_of)
       : deps_(deps),
         root_ca_pem_(std::move(root_ca_pem)),
+        service_address_(std::move(service_address)),
         limit_(std::move(limit)),
         peer_of_(std::move(peer_of)) {}
 
@@ -93,6 +95,7 @@ class EnrollmentServiceImpl final
  private:
   const RpcDeps deps_;
   const std::string root_ca_pem_;
+  const std::string service_address_;
   RateLimit limit_;
   const PeerOf peer_of_;
 };
