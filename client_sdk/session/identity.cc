@@ -12,6 +12,13 @@ namespace {
 
 constexpr int64_t kMaxPemBytes = 64 * 1024;
 
+bool HasExpired(FileSystem* fs, const IdentityPaths& paths, absl::Time now) {
+  const auto pem = ReadWholeFile(fs, paths.tls.chain, kMaxPemBytes);
+  if (!pem.ok()) return false;
+  const auto leaf = ParseCertificate(*pem);
+  return leaf.ok() && leaf->not_after < now;
+}
+
 }  // namespace
 
 IdentityPaths::IdentityPaths(std::string_view directory)
@@ -41,9 +48,17 @@ absl::StatusOr<InstitutionIdentity> LoadIdentity(FileSystem* fs,
                                                  absl::Time now) {
   CONSILIUM_RETURN_IF_ERROR(CheckIdentityPresent(fs, directory));
   const IdentityPaths paths(directory);
-  CONSILIUM_ASSIGN_OR_RETURN(
-      TlsIdentity tls,
-      LoadTlsIdentity(fs, paths.tls, CertificateUse::kClient, now));
+  absl::StatusOr<TlsIdentity> loaded =
+      LoadTlsIdentity(fs, paths.tls, CertificateUse::kClient, now);
+  if (!loaded.ok() && HasExpired(fs, paths, now)) {
+    return absl::UnauthenticatedError(
+        Cat(StdView(loaded.status().message()),
+            " in this directory: with a new invitation, `consilium-client "
+            "enroll --dir ",
+            directory, "` keeps state and outbox"));
+  }
+  if (!loaded.ok()) return loaded.status();
+  TlsIdentity& tls = *loaded;
   InstitutionIdentity identity;
   CONSILIUM_ASSIGN_OR_RETURN(identity.name,
                              PeerName::Parse(tls.leaf.subject_uri));

@@ -200,7 +200,7 @@ TEST_F(EnrollTest, AnExpiredIdentityIsReplacedInPlace) {
   const std::string key = JoinPath(options_.directory, "client.key");
   const std::string before = Must(ReadWholeFile(fs, key, 1 << 20));
   EXPECT_THAT(load(), StatusIs(absl::StatusCode::kUnauthenticated,
-                               HasSubstr("enrol again")));
+                               HasSubstr("enroll --dir")));
   ASSERT_OK_AND_ASSIGN(const Enrollment again, Enroll(options_));
   ASSERT_OK_AND_ASSIGN(const InstitutionIdentity identity, load());
   EXPECT_EQ(identity.leaf.serial, again.certificate_serial);
