@@ -135,8 +135,9 @@ absl::StatusOr<std::shared_ptr<const OpenedVersion>> VersionCache::Open(
   opened->version = version;
   opened->path = path;
   CONSILIUM_ASSIGN_OR_RETURN(opened->file, MappedFile::Open(path));
-  CONSILIUM_ASSIGN_OR_RETURN(opened->view,
-                             SafetensorsView::Parse(opened->file.bytes()));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      opened->view,
+      SafetensorsView::Parse(opened->file.bytes(), VersionFileLimits(layout)));
   std::erase(recent_, version.digest);
   recent_.push_back(version.digest);
   opened_[version.digest] = opened;
