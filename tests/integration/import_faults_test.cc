@@ -145,7 +145,7 @@ std::vector<ImportFault> FileFaults() {
   add("four bytes", "safe", StatusCode::kDataLoss, {"4 bytes", "too short"});
   add("header of 2^64 bytes", WithLength(~uint64_t{0}, "{}"),
       StatusCode::kResourceExhausted,
-      {"18446744073709551615", "max_header_bytes"});
+      {"18446744073709551615", "exceeds the limit"});
   add("header longer than the file", WithLength(5000, "{}"),
       StatusCode::kDataLoss, {"header of 5000 bytes"});
   add("not JSON", WithLength(12, "hello, world"), kInvalid, {"begin with '{'"});

@@ -100,8 +100,8 @@ std::vector<ManifestFault> ManifestFaults() {
           [](M& m) { m.set_coverage(std::string(1000, '\xff')); },
           v1::Refusal::BAD_MANIFEST, {"coverage", "1000"});
   fails("coverage of a billion groups",
-        [](M& m) { m.set_coverage(std::string(2 << 20, '\xff')); },
-        {"manifest.coverage has 2097152 bytes", "limit is 1048576"});
+        [](M& m) { m.set_coverage(std::string(1 << 20, '\xff')); },
+        {"the request has 10", "limits.max_control_bytes 262144"});
   refused("no coverage", [](M& m) { m.clear_coverage(); },
           v1::Refusal::BAD_MANIFEST, {"coverage"});
   refused("covers nothing", [](M& m) { m.set_coverage(std::string(1, '\0')); },
