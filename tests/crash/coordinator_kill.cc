@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <csignal>
 #include <limits>
+#include <thread>
 
 #include "consilium/base/strings.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/step_walk.h"
 
 namespace consilium {
 
@@ -69,13 +71,19 @@ bool CoordinatorKillTest::EndsAs(const std::string& phase, Folded folded) {
     }
     if (HasFailure()) return false;
   }
-  steps_ = kill_->Trace();
+  const auto ends = [&](const std::string& step) {
+    return step.starts_with("after the commit") &&
+           step.find(phase) != std::string::npos;
+  };
+  // Who watches hears of the end a moment before its last step is noted.
+  constexpr int kPatience = 1'000'000;
+  auto end_step = steps_.end();
+  for (int i = 0; i < kPatience; ++i, std::this_thread::yield()) {
+    steps_ = kill_->Trace();
+    end_step = std::find_if(steps_.begin(), steps_.end(), ends);
+    if (end_step != steps_.end() || kill_->fired()) break;
+  }
   // What members still say after the end may come or not.
-  const auto end_step =
-      std::find_if(steps_.begin(), steps_.end(), [&](const std::string& step) {
-        return step.starts_with("after the commit") &&
-               step.find(phase) != std::string::npos;
-      });
   if (end_step != steps_.end()) steps_.erase(end_step + 1, steps_.end());
   // Its last steps are taken beside the answer.
   kill_->Disarm();
@@ -99,6 +107,34 @@ bool CoordinatorKillTest::EndsAs(const std::string& phase, Folded folded) {
     }
   }
   return killed && !HasFailure();
+}
+
+void CoordinatorKillTest::WalkToEach(int64_t known,
+                                     const std::vector<std::string>& labels,
+                                     const std::vector<std::string>& steps,
+                                     absl::FunctionRef<bool(int64_t)> run) {
+  constexpr int64_t kTries = 40;
+  const auto before = static_cast<ptrdiff_t>(killed_at_.size());
+  const std::vector<std::string> trace = steps;  // each run leaves another one
+  WalkSteps({.known = known}, run);
+  if (HasFailure()) return;
+  for (const std::string& label : labels) {
+    const auto has = [&label](const std::string& step) {
+      return step.find(label) != std::string::npos;
+    };
+    const auto place =
+        std::find_if(trace.begin(), trace.end(), has) - trace.begin();
+    for (int64_t i = 0; i < kTries && !HasFailure(); ++i) {
+      if (std::any_of(killed_at_.begin() + before, killed_at_.end(), has)) {
+        break;
+      }
+      // At its place, one after it, one before it, and so on.
+      const int64_t off = (i % 5 + 1) / 2 * (i % 2 == 0 ? -1 : 1);
+      run(std::clamp<int64_t>(place + 1 + off, 1, known));
+    }
+  }
+  if (HasFailure()) return;
+  ExpectSteps({killed_at_.begin() + before, killed_at_.end()}, labels);
 }
 
 int64_t CoordinatorKillTest::StepsOf(const std::function<void()>& round,

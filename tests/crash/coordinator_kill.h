@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "tests/crash/kill_fixture.h"
 #include "tests/crash/sdk_institution.h"
@@ -41,8 +42,17 @@ class CoordinatorKillTest : public KillTest {
 
   // The fewest steps of runs of `round` in which nothing is killed, and which
   // end with EndsAs(). Each of `labels` is part of one of these steps.
+  // Walks through the steps that `known` counts, and further, until it was
+  // killed at a step of each label. Threads take steps beside each other, so
+  // that the k-th is not the same in every run: one that slipped by is sought
+  // near its place in `steps`, those of a run that was not disturbed.
+  void WalkToEach(int64_t known, const std::vector<std::string>& labels,
+                  const std::vector<std::string>& steps,
+                  absl::FunctionRef<bool(int64_t)> run);
   int64_t StepsOf(const std::function<void()>& round,
                   const std::vector<std::string>& labels);
+  // Of the last run that was not disturbed.
+  const std::vector<std::string>& steps() const { return steps_; }
   // Where the process died, in order.
   const std::vector<std::string>& killed_at() const { return killed_at_; }
 

@@ -68,9 +68,8 @@ TEST_F(KillCoordinatorTest, ARoundIsRejectedWhereverItWasKilled) {
     EXPECT_EQ(b_->SeenIn(round_).trainings, 1);
     return killed;
   };
-  const Labels steps = With(kFoldSteps, {"commit rejected"});
-  WalkSteps({.known = StepsOf([&] { run(0); }, steps)}, run);
-  if (!HasFailure()) ExpectSteps(killed_at(), steps);
+  const Labels labels = With(kFoldSteps, {"commit rejected"});
+  WalkToEach(StepsOf([&] { run(0); }, labels), labels, steps(), run);
 }
 
 TEST_F(KillCoordinatorTest, ARoundFailsWhereverItWasKilled) {
@@ -80,8 +79,7 @@ TEST_F(KillCoordinatorTest, ARoundFailsWhereverItWasKilled) {
     b_->Release();
     return EndsAs("failed");
   };
-  WalkSteps({.known = StepsOf([&] { run(0); }, kFailSteps)}, run);
-  if (!HasFailure()) ExpectSteps(killed_at(), kFailSteps);
+  WalkToEach(StepsOf([&] { run(0); }, kFailSteps), kFailSteps, steps(), run);
 }
 
 TEST_F(KillCoordinatorTest, ARoundIsPromotedAlthoughRecoveryWasKilledToo) {

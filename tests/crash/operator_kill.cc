@@ -52,12 +52,7 @@ void OperatorKillTest::WalkThrough(const Act& act) {
     known = std::min(known, static_cast<int64_t>(steps_.size()));
   }
   if (HasFailure()) return;
-  const size_t before = killed_at().size();
-  WalkSteps({.known = known}, run);
-  if (HasFailure()) return;
-  ExpectSteps(
-      {killed_at().begin() + static_cast<ptrdiff_t>(before), killed_at().end()},
-      act.steps);
+  WalkToEach(known, act.steps, steps_, run);
 }
 
 bool OperatorKillTest::Perform(const Act& act, int64_t step) {
