@@ -85,10 +85,9 @@ int RunIdle(const std::string& service_address,
   setrlimit(RLIMIT_NOFILE, &files);
   const auto root = ReadWholeFile(PosixFileSystem(), root_path, 64 << 10);
   if (!root.ok()) return 1;
-  const auto enrollment =
-      v1::EnrollmentService::NewStub(grpc::CreateCustomChannel(
-          enrollment_address, MakeEnrollmentChannelCredentials(*root),
-          MakeChannelArguments({})));
+  // A connection may bring few enrolments: each has its own, as in life.
+  ChannelOptions own;
+  own.own_connection = true;
   std::vector<std::unique_ptr<Waiter>> waiters;
   for (int i = 0; i < count; ++i) {
     std::string token;
@@ -102,7 +101,11 @@ int RunIdle(const std::string& service_address,
     request.set_csr_pem(*csr);
     v1::EnrollResponse response;
     const grpc::Status enrolled =
-        enrollment->Enroll(&context, request, &response);
+        v1::EnrollmentService::NewStub(
+            grpc::CreateCustomChannel(enrollment_address,
+                                      MakeEnrollmentChannelCredentials(*root),
+                                      MakeChannelArguments(own)))
+            ->Enroll(&context, request, &response);
     if (!enrolled.ok()) {
       std::fprintf(stderr, "idle: %s\n", enrolled.error_message().c_str());
       return 1;
@@ -111,11 +114,9 @@ int RunIdle(const std::string& service_address,
         MakeTlsIdentity(*root, response.certificate_chain_pem(), *key->ToPem(),
                         CertificateUse::kClient, absl::Now());
     if (!identity.ok()) return 1;
-    ChannelOptions options;
-    options.own_connection = true;
     waiters.push_back(std::make_unique<Waiter>(grpc::CreateCustomChannel(
         service_address, MakeClientCredentials(*identity),
-        MakeChannelArguments(options))));
+        MakeChannelArguments(own))));
     if (!waiters.back()->Connect() || !waiters.back()->Begin()) {
       std::fprintf(stderr, "idle: institution %d cannot connect\n", i);
       return 1;
