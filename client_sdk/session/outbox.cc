@@ -18,7 +18,6 @@ namespace consilium::client::internal {
 namespace {
 
 constexpr SecretAccess kToDisk("the outbox keeps the content key on disk");
-constexpr size_t kUploadIdBytes = 16;
 
 std::string MetaPath(std::string_view directory) {
   return JoinPath(directory, "meta");

@@ -19,7 +19,6 @@ namespace {
 
 constexpr int64_t kMaxReceiptBytes = 16 << 10;
 constexpr std::string_view kSuffix = ".toml";
-constexpr size_t kUploadIdBytes = 16;
 constexpr std::string_view kForm = "consilium-receipt-1";
 
 // The names that a certificate can hold need no escapes.
@@ -28,6 +27,11 @@ std::string Text(std::string_view key, std::string_view value) {
 }
 std::string Number(std::string_view key, int64_t value) {
   return Cat(key, " = ", value, "\n");
+}
+
+// Of a receipt's file; without an upload, how those of the round begin.
+std::string NameOf(const RoundRef& round, std::string_view upload_id) {
+  return Cat(round.round, "-", round.attempt, "-", upload_id);
 }
 
 class Fields {
@@ -146,7 +150,7 @@ absl::Status VerifyReceipt(const VerifyKey& key, const Receipt& receipt) {
 absl::Status ReceiptStore::Save(const Receipt& receipt) {
   CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(directory_));
   const std::string name =
-      Cat(receipt.round, "-", receipt.attempt, "-", receipt.upload_id, kSuffix);
+      Cat(NameOf({receipt.round, receipt.attempt}, receipt.upload_id), kSuffix);
   return WriteFileAtomic(fs_, JoinPath(directory_, name),
                          AsBytes(ReceiptText(receipt)));
 }
@@ -165,17 +169,21 @@ absl::StatusOr<Receipt> ReceiptStore::Read(const std::string& path,
 absl::StatusOr<std::optional<Receipt>> ReceiptStore::Find(
     const RoundRef& round, std::string_view upload_id,
     const VerifyKey& key) const {
-  CONSILIUM_ASSIGN_OR_RETURN(std::vector<Listed> all, List(key));
   std::optional<Receipt> found;
-  for (Listed& listed : all) {
-    if (!listed.receipt.ok()) continue;
-    Receipt& receipt = *listed.receipt;
-    if (receipt.round != round.round || receipt.attempt != round.attempt ||
-        (!upload_id.empty() && receipt.upload_id != upload_id)) {
+  if (!fs_->Exists(directory_)) return found;
+  CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
+                             fs_->List(directory_));
+  const std::string prefix = NameOf(round, upload_id);
+  for (const std::string& name : names) {
+    if (!name.starts_with(prefix)) continue;
+    absl::StatusOr<Receipt> receipt = Read(JoinPath(directory_, name), key);
+    if (!receipt.ok() || receipt->round != round.round ||
+        receipt->attempt != round.attempt ||
+        (!upload_id.empty() && receipt->upload_id != upload_id)) {
       continue;
     }
-    if (!found.has_value() || found->committed_at < receipt.committed_at) {
-      found = std::move(receipt);
+    if (!found.has_value() || found->committed_at < receipt->committed_at) {
+      found = *std::move(receipt);
     }
   }
   return found;

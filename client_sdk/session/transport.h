@@ -88,10 +88,12 @@ struct ProgressReply {
   std::string reason;
 };
 
+inline constexpr size_t kUploadIdBytes = 16;
+
 // As UploadManifest of federation.proto, for a plain update.
 struct Manifest {
   RoundRef round;
-  std::string upload_id;  // 16 raw bytes
+  std::string upload_id;  // kUploadIdBytes raw bytes
   Sha256Digest layout_digest;
   Version base;
   std::string coverage;

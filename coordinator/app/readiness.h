@@ -28,7 +28,6 @@ class Readiness {
     absl::Duration engine_late_after = absl::Seconds(30);
     // How long a write may take: readiness.write_late_after.
     absl::Duration write_late_after = absl::Seconds(5);
-    bool operator==(const Options&) const = default;
   };
 
   // `overdue`: by how much the engine's thread is late. All outlive this.

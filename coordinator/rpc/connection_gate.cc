@@ -54,7 +54,7 @@ struct Connection {
   std::string inner_name;
 };
 
-enum class Reason { kTooMany, kTooLong, kTooOld };
+enum class Reason { kTooMany, kTooLong, kTooOld, kFailed };
 
 class Gate final : public ConnectionGate {
  public:
@@ -110,8 +110,7 @@ class Gate final : public ConnectionGate {
   void Run() {
     std::vector<pollfd> waiting;
     for (;;) {
-      const bool full =
-          static_cast<int64_t>(connections_.size()) >= options_.max_connections;
+      const bool full = Full();
       {
         const MutexLock lock(&mu_);
         if (stop_) return;
@@ -146,9 +145,17 @@ class Gate final : public ConnectionGate {
         }
       }
       for (size_t i = 1; i < first; ++i) {
-        if (waiting[i].revents != 0) Accept(listeners_[i - 1].get());
+        // Each of several listeners may have filled the last place.
+        if (waiting[i].revents != 0 && !Full()) {
+          Accept(listeners_[i - 1].get());
+        }
       }
     }
+  }
+
+  bool Full() const {
+    return static_cast<int64_t>(connections_.size()) >=
+           options_.max_connections;
   }
 
   // Of a socket: `from` takes what it reads, `to` holds what it is to write.
@@ -190,7 +197,7 @@ class Gate final : public ConnectionGate {
     }
     absl::StatusOr<LoopbackPair> pair = LoopbackPair::Make();
     if (!pair.ok()) {
-      options_.report(pair.status().message().data());
+      Count(Reason::kFailed, address, StdView(pair.status().message()));
       return;
     }
     Connection& c = connections_.emplace_back();
@@ -263,8 +270,10 @@ class Gate final : public ConnectionGate {
     connections_.erase(c);
   }
 
-  void Count(Reason reason, const std::string& address) {
-    std::string why;
+  // `error`: for kFailed.
+  void Count(Reason reason, const std::string& address,
+             std::string_view error = {}) {
+    std::string why(error);
     {
       const MutexLock lock(&mu_);
       switch (reason) {
@@ -283,6 +292,8 @@ class Gate final : public ConnectionGate {
           ++counts_.too_old;
           why = Cat("it lasted longer than ", options_.max_age_key, " = ",
                     absl::FormatDuration(options_.max_age));
+          break;
+        case Reason::kFailed:
           break;
       }
     }

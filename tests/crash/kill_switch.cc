@@ -109,38 +109,17 @@ void KillSwitch::ResetCount() { shared_->count.store(0); }
 
 namespace {
 
-class KillingFile final : public File {
+class KillingFile final : public ForwardingFile {
  public:
-  KillingFile(std::unique_ptr<File> inner, KillSwitch* kill)
-      : inner_(std::move(inner)), kill_(kill) {}
+  KillingFile(std::unique_ptr<File> file, KillSwitch* kill)
+      : ForwardingFile(std::move(file)), kill_(kill) {}
 
-  absl::StatusOr<size_t> ReadAt(int64_t offset,
-                                std::span<std::byte> out) override {
-    return inner_->ReadAt(offset, out);
-  }
-  absl::Status WriteAt(int64_t offset,
-                       std::span<const std::byte> data) override {
-    return inner_->WriteAt(offset, data);
-  }
   absl::Status Sync() override {
     kill_->Step(Cat("sync ", path()));
-    return inner_->Sync();
+    return ForwardingFile::Sync();
   }
-  absl::StatusOr<int64_t> Size() override { return inner_->Size(); }
-  absl::Status Truncate(int64_t size) override {
-    return inner_->Truncate(size);
-  }
-  absl::Status Allocate(int64_t size) override {
-    return inner_->Allocate(size);
-  }
-  absl::Status StartWriteback(int64_t offset, int64_t length) override {
-    return inner_->StartWriteback(offset, length);
-  }
-  absl::Status Close() override { return inner_->Close(); }
-  const std::string& path() const override { return inner_->path(); }
 
  private:
-  const std::unique_ptr<File> inner_;
   KillSwitch* const kill_;
 };
 
@@ -149,52 +128,32 @@ class KillingFile final : public File {
 absl::StatusOr<std::unique_ptr<File>> KillingFileSystem::Open(
     const std::string& path, const OpenOptions& options) {
   if (options.create) kill_->Step(Cat("make ", path));
-  absl::StatusOr<std::unique_ptr<File>> file = inner_->Open(path, options);
+  absl::StatusOr<std::unique_ptr<File>> file =
+      ForwardingFileSystem::Open(path, options);
   if (!file.ok() || !options.write) return file;
   return std::make_unique<KillingFile>(*std::move(file), kill_);
 }
 absl::Status KillingFileSystem::Rename(const std::string& from,
                                        const std::string& to) {
   kill_->Step(Cat("rename to ", to));
-  return inner_->Rename(from, to);
+  return ForwardingFileSystem::Rename(from, to);
 }
 absl::Status KillingFileSystem::Remove(const std::string& path) {
-  if (inner_->Exists(path)) kill_->Step(Cat("remove ", path));
-  return inner_->Remove(path);
+  if (Exists(path)) kill_->Step(Cat("remove ", path));
+  return ForwardingFileSystem::Remove(path);
 }
 absl::Status KillingFileSystem::RemoveTree(const std::string& path) {
-  if (inner_->Exists(path)) kill_->Step(Cat("remove ", path));
-  return inner_->RemoveTree(path);
+  if (Exists(path)) kill_->Step(Cat("remove ", path));
+  return ForwardingFileSystem::RemoveTree(path);
 }
 absl::Status KillingFileSystem::SyncDir(const std::string& directory) {
   kill_->Step(Cat("sync folder ", directory));
-  return inner_->SyncDir(directory);
+  return ForwardingFileSystem::SyncDir(directory);
 }
 absl::Status KillingFileSystem::MakeDirs(const std::string& directory,
                                          uint32_t mode) {
-  if (!inner_->Exists(directory)) kill_->Step(Cat("make ", directory));
-  return inner_->MakeDirs(directory, mode);
-}
-absl::StatusOr<std::vector<std::string>> KillingFileSystem::List(
-    const std::string& directory) {
-  return inner_->List(directory);
-}
-bool KillingFileSystem::Exists(const std::string& path) {
-  return inner_->Exists(path);
-}
-absl::StatusOr<FileInfo> KillingFileSystem::Stat(const std::string& path) {
-  return inner_->Stat(path);
-}
-absl::StatusOr<int64_t> KillingFileSystem::FreeSpace(const std::string& path) {
-  return inner_->FreeSpace(path);
-}
-absl::Status KillingFileSystem::Truncate(const std::string& path,
-                                         int64_t size) {
-  return inner_->Truncate(path, size);
-}
-absl::StatusOr<std::unique_ptr<FileLock>> KillingFileSystem::LockFile(
-    const std::string& path) {
-  return inner_->LockFile(path);
+  if (!Exists(directory)) kill_->Step(Cat("make ", directory));
+  return ForwardingFileSystem::MakeDirs(directory, mode);
 }
 
 }  // namespace consilium

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "consilium/base/file.h"
+#include "tests/support/forwarding_file_system.h"
 
 namespace consilium {
 
@@ -58,10 +59,10 @@ class KillSwitch {
 // A file system whose changes are steps: making, syncing, renaming and removing
 // files, and syncing folders. Writes are none; what a torn write does is for
 // the tests with a fault-injecting file system.
-class KillingFileSystem final : public FileSystem {
+class KillingFileSystem final : public ForwardingFileSystem {
  public:
   KillingFileSystem(FileSystem* inner, KillSwitch* kill)
-      : inner_(inner), kill_(kill) {}
+      : ForwardingFileSystem(inner), kill_(kill) {}
 
   absl::StatusOr<std::unique_ptr<File>> Open(
       const std::string& path, const OpenOptions& options) override;
@@ -70,17 +71,8 @@ class KillingFileSystem final : public FileSystem {
   absl::Status RemoveTree(const std::string& path) override;
   absl::Status SyncDir(const std::string& directory) override;
   absl::Status MakeDirs(const std::string& directory, uint32_t mode) override;
-  absl::StatusOr<std::vector<std::string>> List(
-      const std::string& directory) override;
-  bool Exists(const std::string& path) override;
-  absl::StatusOr<FileInfo> Stat(const std::string& path) override;
-  absl::StatusOr<int64_t> FreeSpace(const std::string& path) override;
-  absl::Status Truncate(const std::string& path, int64_t size) override;
-  absl::StatusOr<std::unique_ptr<FileLock>> LockFile(
-      const std::string& path) override;
 
  private:
-  FileSystem* const inner_;
   KillSwitch* const kill_;
 };
 

@@ -1,5 +1,5 @@
-// The machine's files with a hook where a test wants one: derive from these and
-// override the calls that matter.
+// Files with a hook where a test wants one: derive from it and override the
+// calls that matter.
 #ifndef CONSILIUM_TESTS_SUPPORT_FORWARDING_FILE_SYSTEM_H_
 #define CONSILIUM_TESTS_SUPPORT_FORWARDING_FILE_SYSTEM_H_
 
@@ -15,6 +15,8 @@ namespace consilium {
 
 class ForwardingFileSystem : public FileSystem {
  public:
+  explicit ForwardingFileSystem(FileSystem* fs = PosixFileSystem()) : fs_(fs) {}
+
   absl::StatusOr<std::unique_ptr<File>> Open(
       const std::string& path, const OpenOptions& options) override {
     return fs_->Open(path, options);
@@ -54,7 +56,7 @@ class ForwardingFileSystem : public FileSystem {
   }
 
  private:
-  FileSystem* const fs_ = PosixFileSystem();
+  FileSystem* const fs_;
 };
 
 }  // namespace consilium

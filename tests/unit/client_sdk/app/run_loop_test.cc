@@ -87,16 +87,8 @@ class RunLoopTest : public ::testing::Test {
   }
   // An evaluation of version `number`, offered from now on.
   void OfferEvaluation(uint64_t round, uint64_t number) {
-    EvaluateOffer offer;
-    offer.task.round = round;
-    offer.task.attempt = 1;
-    offer.task.candidate = Publish(number, 0.75f);
-    const Version& v = offer.task.candidate;
-    offer.signature =
-        h_.coordinator.Sign({.federation = "cards",
-                             .version = {v.number, v.digest, v.bytes},
-                             .layout_digest = h_.coordinator.layout_digest()});
-    h_.coordinator.OfferEvaluation(offer);
+    h_.coordinator.OfferEvaluation(
+        h_.coordinator.EvaluationOf(round, Publish(number, 0.75f)));
   }
 
   TempDir directory_;

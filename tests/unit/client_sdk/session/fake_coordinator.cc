@@ -97,6 +97,19 @@ void FakeCoordinator::Answer(const std::string& call,
   }
 }
 
+EvaluateOffer FakeCoordinator::EvaluationOf(uint64_t round,
+                                            const Version& candidate) const {
+  EvaluateOffer offer;
+  offer.task.round = round;
+  offer.task.attempt = 1;
+  offer.task.candidate = candidate;
+  offer.signature =
+      Sign({.federation = "cards",
+            .version = {candidate.number, candidate.digest, candidate.bytes},
+            .layout_digest = layout_digest_});
+  return offer;
+}
+
 void FakeCoordinator::ForgetRound(uint64_t round) {
   MutexLock lock(&mutex_);
   rounds_.erase(round);

@@ -74,6 +74,8 @@ class FakeCoordinator {
     edit_receipt_ = edit;
   }
   void OfferEvaluation(EvaluateOffer offer);
+  // An offer that it has signed.
+  EvaluateOffer EvaluationOf(uint64_t round, const Version& candidate) const;
   Signature Sign(const VersionStatement& statement) const;
 
   // Called after such a call was answered, on the caller's thread.

@@ -73,13 +73,8 @@ TEST(WorkTest, AForgedAnnouncementIsNeverTaken) {
 
 TEST(WorkTest, AForgedCandidateIsNeverTaken) {
   Harness h;
-  EvaluateOffer offer;
-  offer.task.round = 1;
-  offer.task.candidate = {2, Sha256("candidate"), 100};
-  offer.signature =
-      h.coordinator.Sign({.federation = "cards",
-                          .version = {2, Sha256("candidate"), 100},
-                          .layout_digest = h.coordinator.layout_digest()});
+  EvaluateOffer offer =
+      h.coordinator.EvaluationOf(1, {2, Sha256("candidate"), 100});
   h.coordinator.OfferEvaluation(offer);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(1), {}));
@@ -97,14 +92,8 @@ TEST(WorkTest, ACandidateOfALayoutThatCameLaterIsTaken) {
   h.coordinator.HideLayout(true);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   h.coordinator.HideLayout(false);
-  EvaluateOffer offer;
-  offer.task.round = 1;
-  offer.task.candidate = {2, Sha256("candidate"), 100};
-  offer.signature =
-      h.coordinator.Sign({.federation = "cards",
-                          .version = {2, Sha256("candidate"), 100},
-                          .layout_digest = h.coordinator.layout_digest()});
-  h.coordinator.OfferEvaluation(offer);
+  h.coordinator.OfferEvaluation(
+      h.coordinator.EvaluationOf(1, {2, Sha256("candidate"), 100}));
   ASSERT_OK_AND_ASSIGN(Work work, session->WaitForWork(absl::Minutes(1), {}));
   EXPECT_EQ(std::get<EvaluateTask>(work).candidate.number, 2u);
 }
