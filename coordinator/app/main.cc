@@ -1,5 +1,7 @@
 // consilium-coordinator --config FILE
 
+#include <sys/resource.h>
+
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -25,8 +27,17 @@ int Fail(const absl::Status& status) {
 
 constexpr size_t kKeptHeapBytes = size_t{1} << 20;
 
+// A fold has the spools of its whole cohort open.
+void RaiseFileLimit() {
+  rlimit files = {};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int Serve(const std::string& path) {
   TuneHeap(kKeptHeapBytes);
+  RaiseFileLimit();
   StopDeadlockDetection();
   // Before any thread: every thread inherits the mask, sigwait gets them all.
   sigset_t signals;

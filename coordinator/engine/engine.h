@@ -348,6 +348,8 @@ class Engine final : public UploadHost {
     std::string public_key;  // raw; empty when not sealed
     std::optional<absl::Time> wake;
     std::shared_ptr<CancelSource> fold_cancel;
+    // For the version it will make, until a fold takes it.
+    std::shared_ptr<SpaceReservation> result_space;
     // An event that could not be stored and that nobody will send again.
     struct Owed {
       RoundEvent event;
@@ -385,6 +387,7 @@ class Engine final : public UploadHost {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StartFold(LiveRound& live, const BeginFold& fold)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PromiseResult(LiveRound& live) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunFold(int64_t round, int64_t run, FoldJobInput input);
   void FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
                 const absl::StatusOr<FoldJobResult>& result,
@@ -491,7 +494,8 @@ class Engine final : public UploadHost {
 
   std::thread thread_;
   // Last: its destructor runs what is queued while the rest is alive.
-  std::unique_ptr<ThreadPool> fold_pool_;
+  // Null once stopped.
+  std::unique_ptr<ThreadPool> fold_pool_ ABSL_GUARDED_BY(mu_);
 };
 
 // An entry for AppendAudit(), which chains it.

@@ -8,6 +8,7 @@
 
 #include "consilium/aggregation/codec.h"
 #include "consilium/base/bytes.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
@@ -69,7 +70,13 @@ void Engine::Stop() {
                         absl::Seconds(1)});
   if (thread_.joinable()) thread_.join();
   StoreSeen();
-  fold_pool_.reset();
+  std::unique_ptr<ThreadPool> folds;
+  {
+    MutexLock lock(&mu_);
+    folds = std::move(fold_pool_);
+  }
+  // Not under the lock, which the end of a fold takes.
+  folds.reset();
 }
 
 void Engine::Kick() {
@@ -278,6 +285,11 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
         "there is no version yet; import one with `consilium version import`");
   } else {
     plan.upload_bytes_each = current_->blob_bytes;
+    const absl::Status room =
+        deps_.store->space()
+            .Reserve(current_->blob_bytes, "the round's version")
+            .status();
+    if (!room.ok()) plan.problems.emplace_back(room.message());
   }
   for (const auto& [id, live] : rounds_) {
     if (!AllowsNextRound(live->state)) {
@@ -426,6 +438,7 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   live->base = *view.base;
   live->trigger = trigger;
   live->public_key = public_key;
+  PromiseResult(*live);
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, row).status());
@@ -520,6 +533,10 @@ absl::Status Engine::Recover() {
       auto loaded = LoadRoundKey(row.id, row.attempt);
       if (loaded.ok()) {
         key = *std::move(loaded);
+      } else if (IsLocalError(loaded.status()) &&
+                 !absl::IsNotFound(loaded.status())) {
+        // Perhaps it can be read at the next start.
+        return Annotate(loaded.status(), Cat("round ", row.id));
       } else {
         no_key = std::string(loaded.status().message());
       }
@@ -528,6 +545,7 @@ absl::Status Engine::Recover() {
         live->context, MakeContext(live->state, live->base, std::move(key)));
     const int64_t id = row.id;
     LiveRound& placed = *(rounds_[id] = std::move(live));
+    if (placed.state.phase < RoundPhase::kEvaluating) PromiseResult(placed);
     absl::Status stepped;
     if (!no_key.empty() && placed.state.phase < RoundPhase::kEvaluating) {
       stepped = Step(placed, consilium::Cancel{Cat(

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/engine/engine.h"
@@ -112,6 +113,15 @@ RefusalCode CutCode(const RoundState& state, std::string_view institution) {
   if (member->quarantined) return RefusalCode::kQuarantined;
   return member->state == MemberState::kRemoved ? RefusalCode::kSuspended
                                                 : RefusalCode::kLate;
+}
+
+// A spool that cannot be read may be the disk's fault, which may pass; at the
+// last attempt it costs one contribution and not the round.
+bool BlamesMember(const RoundState& state, const FoldJobFailure& failure) {
+  if (!failure.member.has_value()) return false;
+  return !failure.retryable ||
+         (!failure.no_space() &&
+          state.fold_failures + 1 >= state.config.fold_attempts);
 }
 
 }  // namespace
@@ -242,6 +252,8 @@ std::string Engine::TakeState(LiveRound& live, const Transition& t) {
 }
 
 void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
+  // The next start asks for it again.
+  if (stopping_) return;
   FoldJobInput input;
   input.context = live.context;
   input.base = live.base;
@@ -250,6 +262,8 @@ void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
   input.clock = deps_.clock;
   live.fold_cancel = std::make_shared<CancelSource>();
   input.cancel = live.fold_cancel->token();
+  PromiseResult(live);
+  input.space = std::exchange(live.result_space, nullptr);
   const RoundState& state = live.state;
   const absl::Status listed =
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
@@ -278,6 +292,17 @@ void Engine::StartFold(LiveRound& live, const BeginFold& fold) {
   fold_pool_->Schedule([this, round, run, input = std::move(input)]() mutable {
     RunFold(round, run, std::move(input));
   });
+}
+
+void Engine::PromiseResult(LiveRound& live) {
+  if (live.result_space != nullptr) return;
+  auto space = deps_.store->space().Reserve(
+      live.base.blob_bytes,
+      Cat("the version of round ", live.context->statement.round));
+  // Asked for in vain after a start or a failed fold: the fold may still find
+  // the space, or say what it lacks.
+  if (!space.ok()) return;
+  live.result_space = std::make_shared<SpaceReservation>(*std::move(space));
 }
 
 void Engine::RunFold(int64_t round, int64_t run, FoldJobInput input) {
@@ -382,7 +407,7 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
                              static_cast<int64_t>(fold.held_groups.size()));
       deps_.listener->OnPublish(fold.publish_time, fold.bytes);
     }
-  } else if (failure.member.has_value()) {
+  } else if (BlamesMember(live->state, failure)) {
     const FoldJobInput::Member& member = input.members[*failure.member];
     const std::string reason(failure.status.message());
     stepped = Step(
@@ -403,16 +428,18 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
     const std::string reason(failure.status.message());
     const RoundEvent event =
         failure.publishing
-            ? RoundEvent(PublishFailed{run, reason})
-            : RoundEvent(FoldFailed{run, reason, failure.retryable});
+            ? RoundEvent(PublishFailed{run, reason, failure.no_space()})
+            : RoundEvent(FoldFailed{run, reason, failure.retryable,
+                                    failure.no_space()});
     stepped = Step(*live, event).status();
     Log("error", round, "", Cat("fold failed: ", reason));
   }
   if (!stepped.ok()) {
     // No fold runs any more and the round does not know: tell it, now or when
     // the store takes it.
-    const RoundEvent failed =
-        PublishFailed{run, std::string(stepped.message())};
+    const RoundEvent failed = PublishFailed{
+        run, std::string(stepped.message()),
+        IsLocalError(stepped) && absl::IsResourceExhausted(stepped)};
     const absl::Status told = Step(*live, failed).status();
     if (!told.ok()) Owe(*live, failed, told);
   }

@@ -8,6 +8,7 @@
 #include "consilium/aggregation/version_file.h"
 #include "consilium/aggregation/weights.h"
 #include "consilium/base/buffer_pool.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/secure/sha256.h"
@@ -22,16 +23,18 @@ struct Sources {
   std::vector<ContributionMetadata> metadata;
 };
 
-// Whether an error of reading a spool tells what the spool is. All others are
+// Whether an error of reading a file tells what the file is. All others are
 // those of a disk, of memory or of permissions, which may get better.
-bool IsOfTheSpool(const absl::Status& status) {
+bool IsOfTheFile(const absl::Status& status) {
+  if (absl::IsNotFound(status)) return true;
+  if (IsLocalError(status)) return false;
   return absl::IsDataLoss(status) || absl::IsInvalidArgument(status) ||
-         absl::IsNotFound(status) || absl::IsOutOfRange(status);
+         absl::IsOutOfRange(status);
 }
 
 void Blame(size_t member, const absl::Status& status, FoldJobFailure* failure) {
-  failure->retryable = !IsOfTheSpool(status);
-  if (!failure->retryable) failure->member = member;
+  failure->retryable = !IsOfTheFile(status);
+  failure->member = member;
 }
 
 // The spool must be the upload that the history knows, not whatever stands at
@@ -64,10 +67,8 @@ absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
     const FoldJobInput::Member& member = input.members[i];
     const auto fail = [&](const absl::Status& status) {
       Blame(i, status, failure);
-      return absl::Status(
-          status.code(),
-          Cat("contribution ", member.contribution_id, " of ",
-              member.institution, ": ", StdView(status.message())));
+      return Annotate(status, Cat("contribution ", member.contribution_id,
+                                  " of ", member.institution));
     };
     auto source = SpoolSource::Create(input.context, member.institution,
                                       store.spools(), member.spool_path);
@@ -115,17 +116,21 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
       auto weights,
       PlanWeights(layout.layout, weight_inputs, input.context->weights));
 
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::unique_ptr<File> base,
-      store.blobs().Open(input.base.digest, input.base.blob_bytes));
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const VersionFileInfo base_info,
-      ReadVersionFile(base.get(), layout.layout, layout.id));
+  const auto of_base = [&](const absl::Status& status) {
+    failure->retryable = !IsOfTheFile(status);
+    return Annotate(status, Cat("version ", input.base.number));
+  };
+  auto opened_base =
+      store.blobs().Open(input.base.digest, input.base.blob_bytes);
+  if (!opened_base.ok()) return of_base(opened_base.status());
+  const std::unique_ptr<File> base = *std::move(opened_base);
+  const auto base_info = ReadVersionFile(base.get(), layout.layout, layout.id);
+  if (!base_info.ok()) return of_base(base_info.status());
 
   FoldInputs fold;
   fold.layout = &layout.layout;
   fold.base = base.get();
-  fold.base_data_offset = base_info.data_offset;
+  fold.base_data_offset = base_info->data_offset;
   for (size_t i = 0; i < opened.sources.size(); ++i) {
     fold.contributions.push_back(
         FoldContribution{opened.sources[i].get(), std::move(weights[i])});
@@ -138,7 +143,8 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
 
   failure->retryable = true;
   CONSILIUM_ASSIGN_OR_RETURN(BlobWriter writer,
-                             store.blobs().NewWriter(base_info.file_bytes));
+                             store.blobs().NewWriter(base_info->file_bytes));
+  if (input.space != nullptr) input.space->Release();
   const absl::Duration started = input.clock->Monotonic();
   absl::StatusOr<FoldedVersion> folded = FoldToVersionFile(
       fold, options, layout.id, Sha256HasherFactory(), writer.file());
@@ -177,6 +183,10 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
 }
 
 }  // namespace
+
+bool FoldJobFailure::no_space() const {
+  return absl::IsResourceExhausted(status) && IsLocalError(status);
+}
 
 absl::StatusOr<FoldJobResult> RunFoldJob(const FoldJobInput& input,
                                          Store& store, bool publish,

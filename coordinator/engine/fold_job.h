@@ -33,6 +33,8 @@ struct FoldJobInput {
   int threads = 1;
   CancelToken cancel;
   Clock* clock = nullptr;
+  // For the new version; used up once its file has its size. May be empty.
+  std::shared_ptr<SpaceReservation> space;
 };
 
 // What one group got.
@@ -56,9 +58,13 @@ struct FoldJobResult {
 // Why a job failed, and what may help.
 struct FoldJobFailure {
   absl::Status status;
-  std::optional<size_t> member;  // the one whose spool is to blame
-  bool publishing = false;       // folded, but could not be made durable
+  // The one whose spool could not be read. It is to blame unless `retryable`:
+  // then it may have been the disk.
+  std::optional<size_t> member;
+  bool publishing = false;  // folded, but could not be made durable
   bool retryable = false;
+  // Of this disk: it goes on once somebody made room.
+  bool no_space() const;
 };
 
 // Folds and, when `publish`, makes the blob durable under its digest; without

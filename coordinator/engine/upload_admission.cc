@@ -101,7 +101,19 @@ UploadHub::BeginAnswer UploadHub::Begin(
   if (auto refused = CheckManifest(manifest, *context); refused.has_value()) {
     return BeginOutcome(*std::move(refused));
   }
-  return BeginLocked(caller, manifest, std::move(context), waiter);
+  CONSILIUM_ASSIGN_OR_RETURN(
+      std::optional<BeginOutcome> outcome,
+      BeginLocked(caller, manifest, std::move(context), waiter));
+  // What closed the round's uploads meanwhile did not find this one.
+  admitted = host_->AdmitUpload(caller, manifest.round, manifest.attempt);
+  if (const auto* refused = std::get_if<Refused>(&admitted)) {
+    CloseUploads(manifest.round, {caller.name()}, *refused);
+    if (outcome.has_value() &&
+        std::holds_alternative<UploadAccepted>(*outcome)) {
+      return BeginOutcome(*refused);
+    }
+  }
+  return outcome;
 }
 
 UploadHub::BeginAnswer UploadHub::BeginLocked(

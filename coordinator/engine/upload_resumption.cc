@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "consilium/base/buffer_pool.h"
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 
 namespace consilium {
@@ -70,9 +71,11 @@ absl::StatusOr<bool> UploadResumption::Step(int64_t max_bytes) {
     }
   }
   if (done.ok()) done = Read(max_bytes);
-  if (!absl::IsNotFound(done.status()) && !absl::IsDataLoss(done.status())) {
-    return done;
-  }
+  // A disk that cannot read has not lost anything yet.
+  const bool lost =
+      absl::IsNotFound(done.status()) ||
+      (absl::IsDataLoss(done.status()) && !IsLocalError(done.status()));
+  if (!lost) return done;
   CONSILIUM_RETURN_IF_ERROR(BeginAnew());
   return true;
 }

@@ -221,6 +221,11 @@ absl::Status UploadSession::OpenNew(SpoolDir& spools) {
       std::unique_ptr<SpoolWriter> spool,
       spools.Create(SpoolKey{m.round, m.attempt, peer_->name, m.IdHex()},
                     std::move(header), MakeDurableFn()));
+  held_bytes_ = spool->held_bytes();
+  {
+    MutexLock lock(&mu_);
+    space_.Use(held_bytes_);
+  }
   Take(std::move(spool));
   return absl::OkStatus();
 }
@@ -362,10 +367,12 @@ absl::StatusOr<std::optional<Refused>> UploadSession::Append(
                                           absl::Seconds(30)});
   }
   CONSILIUM_RETURN_IF_ERROR(spooled);
-  received_bytes_ += static_cast<int64_t>(data.size());
+  const int64_t before = received_bytes_.load();
+  const int64_t after = before + static_cast<int64_t>(data.size());
+  received_bytes_.store(after);
   {
     MutexLock lock(&mu_);
-    space_.Use(static_cast<int64_t>(data.size()));
+    space_.Use(std::max(after, held_bytes_) - std::max(before, held_bytes_));
   }
   next_index_ = index + 1;
   const absl::Status checked = Consume(*frame);

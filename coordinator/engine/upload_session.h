@@ -148,6 +148,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
 
   std::atomic<uint64_t> durable_{0};
   std::atomic<int64_t> received_bytes_{0};
+  int64_t held_bytes_ = 0;  // of the spool's file before the first chunk
   std::atomic<int64_t> activity_ns_{0};
   mutable Mutex mu_;
   SpaceReservation space_ ABSL_GUARDED_BY(mu_);

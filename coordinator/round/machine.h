@@ -102,7 +102,8 @@ class Machine {
   void StopFold();
   // A committed contribution was taken away while aggregating.
   void FoldWithout();
-  void FoldGoesWrong(std::string reason, bool retryable);
+  void FoldGoesWrong(std::string reason, bool retryable, bool no_space);
+  void RetryFold(std::string reason, int64_t tries, absl::Duration longest);
   bool StaleRun(int64_t run);
 
   // Evaluating (machine_evaluate.cc).

@@ -8,6 +8,12 @@
 #include "coordinator/round/round_text.h"
 
 namespace consilium::round_internal {
+namespace {
+
+// Between two looks whether the disk has room again.
+constexpr absl::Duration kLongestSpacePause = absl::Minutes(1);
+
+}  // namespace
 
 bool Machine::FoldRunning() const {
   return s_.phase == RoundPhase::kAggregating && s_.fold_until.has_value();
@@ -83,7 +89,7 @@ absl::Status Machine::On(const FoldFailed& event) {
   if (!StaleRun(event.run)) {
     FoldGoesWrong(
         Cat("the fold failed: ", CleanText(event.reason, kMaxReasonBytes)),
-        event.retryable);
+        event.retryable, event.no_space);
   }
   return absl::OkStatus();
 }
@@ -92,23 +98,39 @@ absl::Status Machine::On(const PublishFailed& event) {
   if (!StaleRun(event.run)) {
     FoldGoesWrong(Cat("the new version could not be written: ",
                       CleanText(event.reason, kMaxReasonBytes)),
-                  true);
+                  /*retryable=*/true, event.no_space);
   }
   return absl::OkStatus();
 }
 
-void Machine::FoldGoesWrong(std::string reason, bool retryable) {
-  ++s_.fold_failures;
+void Machine::FoldGoesWrong(std::string reason, bool retryable, bool no_space) {
   s_.fold_until.reset();
+  if (no_space) {
+    const absl::Time until =
+        s_.closed_at.value_or(now_) + s_.config.fold_timeout;
+    if (now_ >= until) {
+      return FinishAsFailed(Cat(reason, " for ",
+                                FormatDuration(s_.config.fold_timeout),
+                                " (rounds.fold_timeout); the contributions "
+                                "are kept"));
+    }
+    return RetryFold(std::move(reason), s_.fold_run, kLongestSpacePause);
+  }
+  ++s_.fold_failures;
   if (!retryable || s_.fold_failures >= s_.config.fold_attempts) {
     return FinishAsFailed(Cat(reason, " (attempt ", s_.fold_failures, " of ",
                               s_.config.fold_attempts,
                               "); the contributions are kept"));
   }
-  const int64_t doublings = std::min<int64_t>(s_.fold_failures - 1, 20);
+  RetryFold(std::move(reason), s_.fold_failures, absl::Hours(1));
+}
+
+void Machine::RetryFold(std::string reason, int64_t tries,
+                        absl::Duration longest) {
+  const int64_t doublings = std::min<int64_t>(tries - 1, 20);
   const absl::Duration delay =
       s_.config.fold_retry_delay * (int64_t{1} << doublings);
-  s_.fold_retry_at = now_ + std::min(delay, absl::Hours(1));
+  s_.fold_retry_at = now_ + std::min(delay, longest);
   Emit(Alert{Cat(Name(), ": ", reason, "; trying again in ",
                  FormatDuration(*s_.fold_retry_at - now_))});
 }

@@ -151,16 +151,20 @@ struct FoldFinished {
   int64_t groups = 0;     // release groups of the layout
   std::vector<std::string> held_groups;
 };
+// no_space: of the disk. Somebody can make room, so it is retried for
+// fold_timeout from the round's close, whatever fold_attempts says.
 struct FoldFailed {
   int64_t run = 0;
   std::string reason;
   bool retryable = false;
+  bool no_space = false;
 };
-// The fold was right but its version could not be written (disk full): always
-// worth another try.
+// The fold was right but its version could not be written: always worth
+// another try.
 struct PublishFailed {
   int64_t run = 0;
   std::string reason;
+  bool no_space = false;
 };
 struct EvaluationReported {
   std::string institution;

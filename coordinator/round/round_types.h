@@ -127,10 +127,11 @@ struct RoundConfig {
   double maximum_weight = 1e7;
   // L2 norm of a whole update above which it is quarantined. 0: no limit.
   double maximum_norm = 0.0;
-  // One fold may take this long; then it counts as failed for good.
+  // One fold may take this long; then it counts as failed for good. So long
+  // after the round closed, a full disk does too.
   absl::Duration fold_timeout = absl::Hours(6);
-  // Folds begun before a retryable failure becomes final, and the pause
-  // before the second one; it doubles each time.
+  // Folds begun before a retryable failure (other than a full disk) becomes
+  // final, and the pause before the second one; it doubles each time.
   int64_t fold_attempts = 3;
   absl::Duration fold_retry_delay = absl::Seconds(10);
   Promotion promotion = Promotion::kAfterEvaluation;

@@ -199,8 +199,13 @@ class ImportStream final
                 FormatBytes(static_cast<uint64_t>(limit))));
       }
       total_ = static_cast<int64_t>(chunk_.total_bytes());
+      Store& store = deps_.engine->store();
+      // Held until the file has its size.
       CONSILIUM_ASSIGN_OR_RETURN(
-          BlobWriter writer, deps_.engine->store().blobs().NewWriter(total_));
+          const SpaceReservation space,
+          store.space().Reserve(total_, "the imported version"));
+      CONSILIUM_ASSIGN_OR_RETURN(BlobWriter writer,
+                                 store.blobs().NewWriter(total_));
       writer_.emplace(std::move(writer));
       hasher_ = NewSha256Hasher();
     }

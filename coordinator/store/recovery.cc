@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "consilium/base/local_error.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/store/sqlite.h"
@@ -151,6 +152,7 @@ absl::Status Store::ReconcileKeys(RecoveryReport& report) {
     const auto [round, attempt] = key.attempt;
     const absl::Status found = round_keys_.Load(round, attempt).status();
     if (found.ok()) continue;
+    if (IsLocalError(found) && !absl::IsNotFound(found)) return found;
     if (!absl::IsNotFound(found) && !absl::IsDataLoss(found)) return found;
     report.keys_missing.push_back(key.attempt);
     if (!key.finished) continue;

@@ -69,7 +69,7 @@ absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
     return absl::ResourceExhaustedError(Cat(
         what, " needs ", text(bytes), ", but ", path_, " has ", text(room.open),
         " to give: ", text(room.free), " free, ", text(reserved_),
-        " promised to other uploads, min_free_bytes ", text(min_free_),
+        " promised to uploads and rounds, min_free_bytes ", text(min_free_),
         "; free disk space, shorten spool_retention or lower "
         "min_free_bytes"));
   }

@@ -15,7 +15,7 @@ namespace consilium {
 
 class SpaceLedger;
 
-// Bytes promised to one upload or fold; given back when it goes.
+// Bytes promised to one upload, fold or import; given back when it goes.
 class SpaceReservation {
  public:
   SpaceReservation() = default;
@@ -37,8 +37,9 @@ class SpaceReservation {
 };
 
 // Promises disk space at admission, so that an upload that was let in does not
-// die of a full disk. Counts what is promised and not yet written; asks the
-// file system for the rest. Thread safe; outlives its reservations.
+// die of a full disk, nor a round for want of room for its version. Counts what
+// is promised and not yet written; asks the file system for the rest. Thread
+// safe; outlives its reservations.
 class SpaceLedger {
  public:
   // `path` names the volume. min_free_bytes always stay free. `make_room`, when

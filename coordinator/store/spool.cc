@@ -41,6 +41,7 @@ uint64_t SpoolWriter::next_index() const {
   MutexLock lock(&state_->mu);
   return state_->appended;
 }
+int64_t SpoolWriter::held_bytes() const { return state_->held; }
 uint64_t SpoolWriter::durable_records() const {
   MutexLock lock(&state_->mu);
   return state_->durable;
@@ -234,6 +235,12 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   absl::Status status = file->WriteAt(0, bytes);
   if (status.ok()) status = file->Sync();
   if (status.ok()) status = fs_->SyncDir(DirName(full));
+  int64_t held = 0;
+  if (status.ok()) {
+    const absl::StatusOr<int64_t> size = file->Size();
+    status = size.status();
+    if (size.ok()) held = *size - static_cast<int64_t>(bytes.size());
+  }
   if (!status.ok()) {
     file.reset();
     (void)fs_->Remove(full);
@@ -247,6 +254,7 @@ absl::StatusOr<std::unique_ptr<SpoolWriter>> SpoolDir::Create(
   state->syncer = syncer_;
   state->spares = spares_;
   state->on_durable = std::move(on_durable);
+  state->held = held;
   state->Start(0, static_cast<int64_t>(bytes.size()));
   return std::unique_ptr<SpoolWriter>(new SpoolWriter(std::move(state)));
 }

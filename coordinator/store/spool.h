@@ -128,6 +128,9 @@ class SpoolWriter {
   bool complete() const;             // next_index() == total_chunks
   const SpoolHeader& header() const;
   const std::string& path() const;  // relative to the data directory
+  // Of a new spool: the bytes that its file had behind the header before the
+  // first record. None, except where it stands on an old file.
+  int64_t held_bytes() const;
 
  private:
   friend class SpoolDir;

@@ -38,6 +38,7 @@ struct SpoolWriter::State : std::enable_shared_from_this<SpoolWriter::State> {
   SpoolSyncer::Impl* syncer = nullptr;
   SpareFiles* spares = nullptr;  // given up when the disk is full
   DurableFn on_durable;          // called by whoever holds `running`
+  int64_t held = 0;              // see SpoolWriter::held_bytes()
 
   // Appender thread only.
   int64_t end = 0;        // offset of the next record

@@ -10,6 +10,7 @@
 
 #include "consilium/base/strings.h"
 #include "tests/crash/engine_world.h"
+#include "tests/crash/fake_institution.h"
 #include "tests/crash/round_play.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/step_walk.h"
@@ -85,6 +86,50 @@ bool FailAt(const Case& c, int64_t k, Trouble trouble) {
   EXPECT_OK(RoundPlay(2, Ending::kPromoted).Run(world));
   EXPECT_EQ(RoundPlay::CandidateOf(world, 2), c.second);
   return met;
+}
+
+TEST(EngineSpacePromiseTest, ARoundThatHasNoRoomForItsVersionDoesNotBegin) {
+  EngineWorld world(EngineWorld::MakeImage(SmallLayout()));
+  ASSERT_OK(world.Boot());
+  const int64_t bytes = world.engine().current_version().value().blob_bytes;
+  SpaceLedger& space = world.store().space();
+  ASSERT_OK_AND_ASSIGN(const int64_t free, world.fs().FreeSpace("/data"));
+  ASSERT_OK_AND_ASSIGN(SpaceReservation rest,
+                       space.Reserve(free - bytes + 1, "test"));
+  const auto start = [&] {
+    return world.engine().StartRound("operator", {}, {}, "manual", "");
+  };
+  EXPECT_THAT(start(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       testing::HasSubstr("the round's version needs")));
+  rest.Use(1);
+  EXPECT_OK(start().status());
+}
+
+TEST(EngineSpacePromiseTest, TheVersionsSpaceIsPromisedUntilItIsFolded) {
+  EngineWorld world(EngineWorld::MakeImage(SmallLayout()));
+  ASSERT_OK(world.Boot());
+  const int64_t bytes = world.engine().current_version().value().blob_bytes;
+  ASSERT_OK_AND_ASSIGN(
+      const int64_t round,
+      world.engine().StartRound("operator", {}, {}, "manual", ""));
+  EXPECT_EQ(world.store().space().reserved_bytes(), bytes);
+  world.Down();
+  ASSERT_OK(world.Boot());
+  EXPECT_EQ(world.store().space().reserved_bytes(), bytes);
+  for (const char* name : {"bank-a", "bank-b"}) {
+    FakeInstitution bank(
+        {.name = name, .delta = 0.5f, .examples = 10, .groups = {"shared"}});
+    ASSERT_OK(bank.Contribute(world, round));
+  }
+  for (;;) {
+    const uint64_t rings = world.bell().rings();
+    const auto live = world.engine().LiveRoundOf(round);
+    ASSERT_TRUE(live.has_value());
+    if (live->state.phase != RoundPhase::kAggregating) break;
+    world.bell().WaitBeyond(rings);
+  }
+  EXPECT_EQ(world.store().space().reserved_bytes(), 0);
 }
 
 // Every change, in shards that can run beside each other.

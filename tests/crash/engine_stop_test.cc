@@ -75,5 +75,32 @@ TEST_F(EngineStopTest, ACheckAndABackupEnd) {
               StatusIs(StatusCode::kCancelled));
 }
 
+// Calls that are under way go on for a moment, and may close a round.
+TEST(EngineStopRoundTest, ARoundThatClosesAfterTheStopFoldsAtTheNextStart) {
+  EngineWorld world(EngineWorld::MakeImage(SmallLayout()));
+  ASSERT_OK(world.Boot());
+  ASSERT_OK_AND_ASSIGN(const int64_t round,
+                       world.engine().StartRound("operator", {{"quorum", "1"}},
+                                                 {}, "manual", ""));
+  FakeInstitution bank(
+      {.name = "bank-a", .delta = 0.5f, .examples = 10, .groups = {"shared"}});
+  ASSERT_OK(bank.Contribute(world, round));
+  world.engine().Stop();
+  EXPECT_OK(world.engine()
+                .Decline(world.CallerFor("bank-b"), round, "no data",
+                         /*evaluation=*/false)
+                .status());
+  world.Down();
+  ASSERT_OK(world.Boot());
+  for (;;) {
+    const uint64_t rings = world.bell().rings();
+    const auto live = world.engine().LiveRoundOf(round);
+    ASSERT_TRUE(live.has_value());
+    if (live->state.phase == RoundPhase::kEvaluating) break;
+    ASSERT_EQ(live->state.phase, RoundPhase::kAggregating);
+    world.bell().WaitBeyond(rings);
+  }
+}
+
 }  // namespace
 }  // namespace consilium

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,14 @@ class FoldBlameTest : public testing::Test {
     EXPECT_EQ(failure.member, std::nullopt) << failure.status;
     EXPECT_TRUE(failure.retryable);
   }
+  // Whose spool it is, is known; whether it is to blame, is not.
+  void ExpectPerhapsTheDisk() {
+    const FoldJobFailure failure = Fold();
+    EXPECT_FALSE(failure.status.ok());
+    EXPECT_EQ(failure.member, 0u) << failure.status;
+    EXPECT_TRUE(failure.retryable);
+    EXPECT_FALSE(failure.no_space());
+  }
   std::string SpoolPath() {
     return JoinPath("/data", input_.members.at(0).spool_path);
   }
@@ -99,7 +108,45 @@ TEST_F(FoldBlameTest, NobodyForAHistoryThatCannotBeRead) {
 TEST_F(FoldBlameTest, NobodyForASpoolThatCannotBeOpened) {
   ASSERT_OK(world_.fs().Remove(SpoolPath()));
   ASSERT_OK(world_.fs().MakeDirs(SpoolPath()));
+  ExpectPerhapsTheDisk();
+}
+
+TEST_F(FoldBlameTest, NobodyForASpoolThatTheDiskCannotRead) {
+  world_.fs().FailReads(SpoolPath(), ErrnoStatus(EIO, "read", SpoolPath()));
+  ExpectPerhapsTheDisk();
+}
+
+TEST_F(FoldBlameTest, NobodyForABaseThatTheDiskCannotRead) {
+  const std::string blob = world_.store().blobs().PathOf(input_.base.digest);
+  world_.fs().FailReads(blob, ErrnoStatus(EIO, "read", blob));
   ExpectNobodyBlamed();
+}
+
+TEST_F(FoldBlameTest, ABaseThatIsDamagedIsNotTriedAgain) {
+  const std::string blob = world_.store().blobs().PathOf(input_.base.digest);
+  ASSERT_OK(world_.fs().Corrupt(blob, 0));
+  const FoldJobFailure failure = Fold();
+  EXPECT_EQ(failure.status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(failure.member, std::nullopt);
+  EXPECT_FALSE(failure.retryable);
+}
+
+TEST_F(FoldBlameTest, AFullDiskIsToldFromAllElse) {
+  world_.fs().FailAt(1, ErrnoStatus(ENOSPC, "write", "/data/x"));
+  const FoldJobFailure failure = Fold();
+  EXPECT_TRUE(failure.no_space()) << failure.status;
+  EXPECT_EQ(failure.member, std::nullopt);
+  EXPECT_TRUE(failure.retryable);
+}
+
+// The promise is kept until the version's file has its size, and no longer.
+TEST_F(FoldBlameTest, TheSpaceOfTheVersionIsPromisedOnce) {
+  SpaceLedger& space = world_.store().space();
+  const int64_t before = space.reserved_bytes();
+  ASSERT_OK_AND_ASSIGN(SpaceReservation promised, space.Reserve(1000, "test"));
+  input_.space = std::make_shared<SpaceReservation>(std::move(promised));
+  EXPECT_OK(Fold().status);
+  EXPECT_EQ(space.reserved_bytes(), before);
 }
 
 }  // namespace

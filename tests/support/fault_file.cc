@@ -11,6 +11,7 @@
 namespace consilium {
 
 using internal::Edit;
+using internal::Normal;
 using internal::PowerIsOff;
 
 absl::Status internal::PowerIsOff() {
@@ -32,6 +33,8 @@ class FaultFileSystem::FaultFile final : public File {
                                 std::span<std::byte> out) override {
     MutexLock lock(&fs_->mutex_);
     CONSILIUM_RETURN_IF_ERROR(Check("read", readable_, offset, out.size()));
+    const auto failing = fs_->fail_reads_.find(Normal(path_));
+    if (failing != fs_->fail_reads_.end()) return failing->second;
     const std::span<const std::byte> all = AsBytes(inode_->seen);
     if (static_cast<uint64_t>(offset) >= all.size()) return 0u;
     const auto from = all.subspan(static_cast<size_t>(offset));

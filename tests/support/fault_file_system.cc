@@ -15,18 +15,15 @@
 namespace consilium {
 
 using internal::Edit;
+using internal::Normal;
 using internal::PowerIsOff;
 
-namespace {
-
-std::string Normal(const std::string& path) {
+std::string internal::Normal(const std::string& path) {
   std::string text =
       (std::filesystem::path("/") / path).lexically_normal().string();
   while (text.size() > 1 && text.back() == '/') text.pop_back();
   return text;
 }
-
-}  // namespace
 
 class FaultFileSystem::Lock final : public FileLock {
  public:
@@ -374,6 +371,12 @@ void FaultFileSystem::FailAt(int64_t k, absl::Status status) {
   fail_at_[ops_ + k] = LocalError(std::move(status));
 }
 
+void FaultFileSystem::FailReads(const std::string& path, absl::Status status) {
+  CONSILIUM_CHECK(!status.ok());
+  MutexLock lock(&mutex_);
+  fail_reads_[Normal(path)] = LocalError(std::move(status));
+}
+
 void FaultFileSystem::FailWithNoSpaceAfter(int64_t bytes) {
   MutexLock lock(&mutex_);
   capacity_.reset();
@@ -395,6 +398,7 @@ void FaultFileSystem::Restart() {
   ++life_;
   locks_.clear();
   fail_at_.clear();
+  fail_reads_.clear();
   crash_at_ = fill_up_at_ = 0;
   dead_ = false;
 }
@@ -402,6 +406,7 @@ void FaultFileSystem::Restart() {
 void FaultFileSystem::CancelFaults() {
   MutexLock lock(&mutex_);
   fail_at_.clear();
+  fail_reads_.clear();
   crash_at_ = fill_up_at_ = 0;
   capacity_.reset();
 }

@@ -97,8 +97,11 @@ class FaultFileSystem final : public FileSystem {
   // this one included.
   void FillUpAt(int64_t k);
 
-  // Forgets CrashAt, FailAt and FillUpAt that have not come yet, and gives all
-  // space back.
+  // Reading `path` fails with `status`, until CancelFaults or a restart.
+  void FailReads(const std::string& path, absl::Status status);
+
+  // Forgets CrashAt, FailAt, FailReads and FillUpAt that have not come yet, and
+  // gives all space back.
   void CancelFaults();
 
   // Loss of power and restart: the state that is left, as described above,
@@ -171,6 +174,7 @@ class FaultFileSystem final : public FileSystem {
   int64_t crash_at_ ABSL_GUARDED_BY(mutex_) = 0;    // value of ops_; 0: never
   int64_t fill_up_at_ ABSL_GUARDED_BY(mutex_) = 0;  // as crash_at_
   std::map<int64_t, absl::Status> fail_at_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::Status> fail_reads_ ABSL_GUARDED_BY(mutex_);
   std::optional<int64_t> capacity_ ABSL_GUARDED_BY(mutex_);
   bool dead_ ABSL_GUARDED_BY(mutex_) = false;
   // Counts restarts: files and locks of an earlier life do nothing.

@@ -14,6 +14,8 @@
 namespace consilium {
 namespace internal {
 
+// Absolute, without "." and "..".
+std::string Normal(const std::string& path);
 absl::Status PowerIsOff();
 
 // One unsynced change of a file's bytes.

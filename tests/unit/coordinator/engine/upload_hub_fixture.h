@@ -2,6 +2,7 @@
 #ifndef CONSILIUM_TESTS_UNIT_COORDINATOR_ENGINE_UPLOAD_HUB_FIXTURE_H_
 #define CONSILIUM_TESTS_UNIT_COORDINATOR_ENGINE_UPLOAD_HUB_FIXTURE_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,7 @@ class FakeHost final : public UploadHost {
       const Caller&, const ContributionRow& row,
       const std::string& superseded) override {
     if (refuse_begin.has_value()) return *refuse_begin;
+    if (after_begin) after_begin();
     return store_->history().Write([&](WriteTx& tx) -> absl::Status {
       if (!superseded.empty()) {
         CONSILIUM_RETURN_IF_ERROR(SetContributionState(
@@ -74,6 +76,7 @@ class FakeHost final : public UploadHost {
   std::shared_ptr<const RoundContext> round = MakeTestRound();
   std::optional<Refused> refuse_admission;
   std::optional<Refused> refuse_begin;
+  std::function<void()> after_begin;
   std::vector<std::string> resumed;
   std::vector<std::string> lost;
 

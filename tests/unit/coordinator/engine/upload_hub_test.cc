@@ -324,5 +324,34 @@ TEST(SignedReceiptTest, RoundTripsAndNothingElseDecodes) {
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("version 2")));
 }
 
+// The round may close while the spool is made.
+TEST_F(UploadHubTest, AnUploadThatBeginsAsItsRoundClosesIsClosedToo) {
+  const TestUpload upload = Upload();
+  host_->after_begin = [this] {
+    host_->refuse_admission = Refused{RefusalCode::kLate, "the round closed"};
+  };
+  EXPECT_THAT(Begin(upload), RefusedWith(RefusalCode::kLate));
+  EXPECT_THAT(hub_->Attach(a_, RawId(upload), sink_),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(store_->space().reserved_bytes(), 0);
+}
+
+// An old file that becomes a spool has its size from the start.
+TEST_F(UploadHubTest, ASpoolOnAnOldFileIsNotCountedTwice) {
+  const TestUpload first = Upload(1);
+  ASSERT_THAT(Begin(first), AcceptedAt(0u));
+  Send(*Attach(first), first);
+  ASSERT_THAT(Commit(first), ReceiptFor(first));
+  const int64_t whole = hub_->SpoolBytes();
+  hub_->CloseUploads(7, {"bank-a"}, {});
+  ASSERT_OK(store_->spools().Remove(Spools().at(0)));
+
+  const TestUpload second = Upload(2, "\x0c", "bank-b");
+  ASSERT_THAT(Begin(b_, second), AcceptedAt(0u));
+  ASSERT_EQ(hub_->SpoolBytes(), whole) << "it does not stand on the old file";
+  EXPECT_LE(store_->space().reserved_bytes(),
+            SpoolBytesFor(second.manifest) - second.manifest.payload_bytes);
+}
+
 }  // namespace
 }  // namespace consilium

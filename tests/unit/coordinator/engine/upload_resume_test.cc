@@ -93,6 +93,19 @@ TEST_F(UploadResumeTest, ReadingAgainIsLeftToIngestInPieces) {
   EXPECT_EQ(reserved(), 0);
 }
 
+// What the disk cannot read now, it may read later; the sender does not begin
+// from nothing.
+TEST_F(UploadResumeTest, ADiskThatCannotReadLosesNoChunks) {
+  const TestUpload upload = Long();
+  LeaveHalf(a_, upload);
+  Restart({});
+  const std::string spool = JoinPath(store_->data_dir(), Spools().at(0));
+  disk_.fs().FailReads(spool, ErrnoStatus(EIO, "read", spool));
+  EXPECT_THAT(Begin(upload), StatusIs(absl::StatusCode::kDataLoss));
+  disk_.fs().CancelFaults();
+  EXPECT_THAT(Begin(upload), AcceptedAt(upload.chunks.size() - 1));
+}
+
 // The admission lock is free meanwhile, also for the institution itself.
 TEST_F(UploadResumeTest, OthersAreAdmittedWhileOneIsReadAgain) {
   const TestUpload upload = Long();

@@ -407,6 +407,33 @@ TEST(RoundScenario, AFoldThatFailsIsTriedAgainWithGrowingPauses) {
   EXPECT_THAT(h.state.reason, HasSubstr("read error (attempt 3 of 3)"));
 }
 
+TEST(RoundScenario, AFullDiskIsWaitedForUntilTheFoldsTimeIsUp) {
+  RoundHarness h = Opened();
+  h.state.config.fold_attempts = 1;
+  h.state.config.fold_retry_delay = absl::Seconds(10);
+  h.state.config.fold_timeout = absl::Hours(1);
+  for (const char* name : {"a", "b", "c"}) h.Upload(name);
+  const absl::Time closed = h.state.closed_at.value();
+  int64_t run = 1;
+  while (h.now < closed + absl::Hours(1)) {
+    if (run % 2 == 0) {
+      h.Do(PublishFailed{run, "no space left on device", true});
+    } else {
+      h.Do(FoldFailed{run, "no space left on device", true, true});
+    }
+    ASSERT_EQ(h.state.phase, RoundPhase::kAggregating) << "run " << run;
+    ASSERT_GT(h.wake.value(), h.now);
+    EXPECT_LE(h.wake.value(), h.now + absl::Minutes(1));
+    h.AdvanceAndTick(h.wake.value() - h.now);
+    EXPECT_EQ(h.Find<BeginFold>()->run, ++run);
+  }
+  EXPECT_EQ(h.state.fold_failures, 0);
+  h.Do(FoldFailed{run, "no space left on device", true, true});
+  EXPECT_EQ(h.state.phase, RoundPhase::kFailed);
+  EXPECT_THAT(h.state.reason, HasSubstr("no space left on device for 1h 00m "
+                                        "(rounds.fold_timeout)"));
+}
+
 TEST(RoundScenario, AFoldThatCannotWorkFailsAtOnce) {
   RoundHarness h = Opened();
   for (const char* name : {"a", "b", "c"}) h.Upload(name);

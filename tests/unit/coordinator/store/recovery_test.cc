@@ -357,5 +357,27 @@ TEST_F(RetentionTest, NegativePoliciesAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+// A key that the disk cannot read now is not gone.
+TEST_F(RecoveryTest, AKeyThatCannotBeReadIsKept) {
+  RoundRow round = Round(1);
+  round.state = "promoted";
+  round.finished_at = kTestNow;
+  round.round_key_state = RoundKeyState::kLive;
+  Insert(round);
+  MakeKey(1, 1);
+  Reopen();
+  const std::string folder = JoinPath(store_->data_dir(), "round-keys");
+  ASSERT_OK_AND_ASSIGN(const auto names, disk_.fs().List(folder));
+  ASSERT_EQ(names.size(), 1u);
+  const std::string key = JoinPath(folder, names[0]);
+  disk_.fs().FailReads(key, ErrnoStatus(EIO, "read", key));
+  EXPECT_THAT(store_->Recover(kTestNow).status(),
+              StatusIs(absl::StatusCode::kDataLoss));
+  disk_.fs().CancelFaults();
+  EXPECT_THAT(Recover().keys_missing, IsEmpty());
+  EXPECT_OK(store_->round_keys().Load(1, 1).status());
+  EXPECT_EQ(GetRoundRow(1).round_key_state, RoundKeyState::kLive);
+}
+
 }  // namespace
 }  // namespace consilium
