@@ -149,5 +149,71 @@ TEST_F(FoldBlameTest, TheSpaceOfTheVersionIsPromisedOnce) {
   EXPECT_EQ(space.reserved_bytes(), before);
 }
 
+// The same in a round of two, one of whom is enough, through the engine.
+class UnreadableSpoolTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(world_.Boot());
+    ASSERT_OK_AND_ASSIGN(
+        round_, world_.engine().StartRound(
+                    "operator", {{"quorum", "1"}, {"evaluation.quorum", "1"}},
+                    {}, "manual", ""));
+    Contribute("bank-a");
+    ASSERT_OK_AND_ASSIGN(const auto spools, world_.store().spools().List());
+    ASSERT_EQ(spools.size(), 1u);
+    const std::string path = JoinPath("/data", spools[0]);
+    world_.fs().FailReads(path, ErrnoStatus(EIO, "read", path));
+    Contribute("bank-b");
+  }
+  void Contribute(const std::string& name) {
+    FakeInstitution bank(
+        {.name = name, .delta = 0.5f, .examples = 10, .groups = {"shared"}});
+    ASSERT_OK(bank.Contribute(world_, round_));
+  }
+  // Until the fold waits for its next attempt, or is over.
+  RoundState AwaitFold() {
+    for (;;) {
+      const uint64_t rings = world_.bell().rings();
+      const auto live = world_.engine().LiveRoundOf(round_);
+      EXPECT_TRUE(live.has_value());
+      if (!live.has_value()) return {};
+      if (live->state.phase != RoundPhase::kAggregating ||
+          live->state.fold_retry_at.has_value()) {
+        return live->state;
+      }
+      world_.bell().WaitBeyond(rings);
+    }
+  }
+  void TryAgain() {
+    world_.clock().Advance(absl::Hours(1));
+    world_.engine().Poll();
+  }
+
+  EngineWorld world_{EngineWorld::MakeImage(SmallLayout())};
+  int64_t round_ = 0;
+};
+
+TEST_F(UnreadableSpoolTest, OneThatCanBeReadAgainCounts) {
+  EXPECT_EQ(AwaitFold().fold_failures, 1);
+  world_.fs().CancelFaults();
+  TryAgain();
+  const RoundState state = AwaitFold();
+  EXPECT_EQ(state.phase, RoundPhase::kEvaluating);
+  EXPECT_FALSE(FindMember(state, "bank-a")->quarantined);
+}
+
+TEST_F(UnreadableSpoolTest, AtTheLastAttemptItCostsOneContribution) {
+  RoundState state = AwaitFold();
+  for (int64_t tries = 1; tries < state.config.fold_attempts; ++tries) {
+    EXPECT_EQ(state.phase, RoundPhase::kAggregating);
+    EXPECT_FALSE(FindMember(state, "bank-a")->quarantined);
+    TryAgain();
+    state = AwaitFold();
+  }
+  EXPECT_EQ(state.phase, RoundPhase::kEvaluating);
+  EXPECT_TRUE(FindMember(state, "bank-a")->quarantined);
+  EXPECT_FALSE(FindMember(state, "bank-b")->quarantined);
+}
+
 }  // namespace
 }  // namespace consilium
