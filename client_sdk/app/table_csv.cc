@@ -1,7 +1,9 @@
 #include "client_sdk/app/table_csv.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -82,6 +84,44 @@ absl::StatusOr<LabelledTable> ParseTable(std::string_view text) {
   if (!label.has_value()) return AtLine(number, "no line of names");
   if (table.labels.empty()) return AtLine(number, "no rows");
   return table;
+}
+
+absl::Status ArrangeColumns(std::span<const std::string> names,
+                            LabelledTable& table) {
+  std::map<std::string_view, size_t> at;
+  for (size_t i = 0; i < table.columns.size(); ++i) {
+    if (!at.emplace(table.columns[i], i).second) {
+      return absl::InvalidArgumentError(
+          Cat("two columns are called ", Quoted(table.columns[i])));
+    }
+  }
+  std::vector<size_t> from;
+  for (const std::string& name : names) {
+    const auto found = at.find(name);
+    if (found == at.end()) {
+      return absl::InvalidArgumentError(Cat("no column is called ",
+                                            Quoted(name),
+                                            ", which the base model takes"));
+    }
+    from.push_back(found->second);
+    at.erase(found);
+  }
+  if (!at.empty()) {
+    return absl::InvalidArgumentError(
+        Cat("column ", Quoted(at.begin()->first),
+            " is none that the base model takes; leave it out"));
+  }
+  const size_t columns = names.size();
+  std::vector<float> row(columns);
+  for (size_t first = 0; first < table.features.size(); first += columns) {
+    for (size_t i = 0; i < columns; ++i) {
+      row[i] = table.features[first + from[i]];
+    }
+    std::copy(row.begin(), row.end(),
+              table.features.begin() + static_cast<std::ptrdiff_t>(first));
+  }
+  table.columns.assign(names.begin(), names.end());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<LabelledTable> LoadTable(FileSystem* fs,

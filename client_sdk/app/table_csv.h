@@ -2,6 +2,7 @@
 #define CONSILIUM_CLIENT_SDK_APP_TABLE_CSV_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,12 @@ struct LabelledTable {
 // are empty or start with # are skipped.
 // Errors: INVALID_ARGUMENT "line 7: ...".
 absl::StatusOr<LabelledTable> ParseTable(std::string_view text);
+
+// Brings the columns into the order of `names`, the model's.
+// Errors: INVALID_ARGUMENT naming columns that are missing, that are too many,
+// or that stand there twice.
+absl::Status ArrangeColumns(std::span<const std::string> names,
+                            LabelledTable& table);
 
 // Errors: also those of the file; RESOURCE_EXHAUSTED above 1 GiB.
 absl::StatusOr<LabelledTable> LoadTable(FileSystem* fs,

@@ -118,8 +118,12 @@ class TableTrainer final : public Trainer {
   const uint64_t seed_;
 };
 
-absl::Status CheckColumns(const LabelledTable& table, const std::string& path,
-                          const TableMoeShape& shape) {
+absl::Status FitColumns(const TableMoeTrainer& model, const std::string& path,
+                        LabelledTable& table) {
+  if (!model.columns().empty()) {
+    return Annotate(ArrangeColumns(model.columns(), table), path);
+  }
+  const TableMoeShape& shape = model.shape();
   if (static_cast<int64_t>(table.columns.size()) == shape.features) {
     return absl::OkStatus();
   }
@@ -145,13 +149,13 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(
       std::unique_ptr<TableMoeTrainer> model,
       TableMoeTrainer::Create(AsBytes(base_model), options));
   CONSILIUM_ASSIGN_OR_RETURN(LabelledTable rows, LoadTable(fs, config.table));
-  CONSILIUM_RETURN_IF_ERROR(CheckColumns(rows, config.table, model->shape()));
+  CONSILIUM_RETURN_IF_ERROR(FitColumns(*model, config.table, rows));
   LabelledTable validation;
   if (!config.validation_table.empty()) {
     CONSILIUM_ASSIGN_OR_RETURN(validation,
                                LoadTable(fs, config.validation_table));
     CONSILIUM_RETURN_IF_ERROR(
-        CheckColumns(validation, config.validation_table, model->shape()));
+        FitColumns(*model, config.validation_table, validation));
   }
   return std::make_unique<TableTrainer>(std::move(model), std::move(rows),
                                         std::move(validation), config.seed);

@@ -5,10 +5,13 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <set>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "consilium/aggregation/safetensors.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/status_macros.h"
@@ -19,6 +22,7 @@ namespace {
 
 constexpr std::string_view kFormatKey = "consilium.model";
 constexpr std::string_view kFormat = "table-moe/1";
+constexpr std::string_view kColumnsKey = "columns";
 
 // Generous for a table, and small enough that no product of three overflows.
 constexpr int64_t kMaxSize = int64_t{1} << 16;
@@ -60,6 +64,30 @@ absl::StatusOr<T> ParseNumber(
         Cat("base model: ", key, " is ", Quoted(text), ", not a number"));
   }
   return value;
+}
+
+// Names that a line of CSV can carry, each once.
+absl::Status CheckColumns(std::span<const std::string> columns,
+                          const TableMoeShape& shape) {
+  if (static_cast<int64_t>(columns.size()) != shape.features) {
+    return absl::InvalidArgumentError(Cat("base model: ", columns.size(),
+                                          " columns are named, the features "
+                                          "are ",
+                                          shape.features));
+  }
+  std::set<std::string_view> seen;
+  for (const std::string& name : columns) {
+    if (name.empty() || name.find_first_of(",\n") != std::string::npos) {
+      return absl::InvalidArgumentError(
+          Cat("base model: a column is called ", Quoted(name),
+              "; names are not empty and hold no comma or line end"));
+    }
+    if (!seen.insert(name).second) {
+      return absl::InvalidArgumentError(
+          Cat("base model: two columns are called ", Quoted(name)));
+    }
+  }
+  return absl::OkStatus();
 }
 
 std::string ShapeText(std::span<const int64_t> shape) {
@@ -175,6 +203,10 @@ absl::StatusOr<std::string> WriteBaseModel(const BaseModel& model) {
     metadata[std::string(field.name)] = Cat(model.shape.*field.value);
   }
   metadata["lora_alpha"] = absl::StrFormat("%.17g", model.shape.lora_alpha);
+  if (!model.columns.empty()) {
+    CONSILIUM_RETURN_IF_ERROR(CheckColumns(model.columns, model.shape));
+    metadata[std::string(kColumnsKey)] = absl::StrJoin(model.columns, ",");
+  }
   CONSILIUM_ASSIGN_OR_RETURN(std::string file,
                              BuildSafetensorsHeader(specs, metadata));
   for (const NamedTensor& tensor : model.tensors) {
@@ -202,6 +234,11 @@ absl::StatusOr<BaseModel> ParseBaseModel(std::span<const std::byte> file) {
   CONSILIUM_ASSIGN_OR_RETURN(model.shape.lora_alpha,
                              ParseNumber<double>(metadata, "lora_alpha"));
   CONSILIUM_RETURN_IF_ERROR(CheckShape(model.shape));
+  if (const auto columns = metadata.find(std::string(kColumnsKey));
+      columns != metadata.end()) {
+    model.columns = absl::StrSplit(columns->second, ',');
+    CONSILIUM_RETURN_IF_ERROR(CheckColumns(model.columns, model.shape));
+  }
   model.tensors = FrozenTensors(model.shape);
   if (view.header().tensors.size() != model.tensors.size()) {
     return absl::InvalidArgumentError(

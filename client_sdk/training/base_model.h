@@ -1,8 +1,10 @@
 // The frozen part of the table classifier, as a file: format "table-moe/1".
 //
 // A safetensors file with the tensors of FrozenTensors() as F32, in that
-// order, and as metadata consilium.model = "table-moe/1" and one key per field
-// of TableMoeShape, written in decimal.
+// order, and as metadata consilium.model = "table-moe/1", one key per field
+// of TableMoeShape, written in decimal, and "columns": the names of the
+// table's columns in the order of the features, separated by commas. Files of
+// before have no such key.
 #ifndef CONSILIUM_CLIENT_SDK_TRAINING_BASE_MODEL_H_
 #define CONSILIUM_CLIENT_SDK_TRAINING_BASE_MODEL_H_
 
@@ -35,9 +37,10 @@ int64_t ElementsOf(std::span<const int64_t> shape);
 struct BaseModel {
   TableMoeShape shape;
   std::vector<NamedTensor> tensors;  // as FrozenTensors(), with values
+  std::vector<std::string> columns;  // one per feature; empty: not known
 };
 
-// Errors: INVALID_ARGUMENT for tensors that do not fit the shape.
+// Errors: INVALID_ARGUMENT for tensors or columns that do not fit the shape.
 absl::StatusOr<std::string> WriteBaseModel(const BaseModel& model);
 
 // Errors: INVALID_ARGUMENT for anything but a base model with finite values;

@@ -197,10 +197,12 @@ class TableMoeTrainer::Impl {
  public:
   Impl(const BaseModel& model, const at::Device& device)
       : shape_(model.shape),
+        columns_(model.columns),
         device_(device),
         frozen_(FrozenTable::From(model, device)) {}
 
   const TableMoeShape& shape() const { return shape_; }
+  const std::vector<std::string>& columns() const { return columns_; }
   const at::Device& device() const { return device_; }
 
   absl::StatusOr<TrainResult> Train(
@@ -213,6 +215,7 @@ class TableMoeTrainer::Impl {
 
  private:
   const TableMoeShape shape_;
+  const std::vector<std::string> columns_;
   const at::Device device_;
   const FrozenTable frozen_;
 };
@@ -368,7 +371,7 @@ absl::StatusOr<PretrainedTable> TableMoeTrainer::Pretrain(
   return Guarded([&]() -> absl::StatusOr<PretrainedTable> {
     at::set_num_threads(1);
     SplitMixRandom random(options.seed);
-    BaseModel model{shape, FrozenTensors(shape)};
+    BaseModel model{shape, FrozenTensors(shape), options.columns};
     FillScaling(public_slice, model.tensors[0].values, model.tensors[1].values);
     for (size_t i = 2; i < model.tensors.size(); ++i) {
       NamedTensor& tensor = model.tensors[i];
@@ -431,6 +434,9 @@ TableMoeTrainer::TableMoeTrainer(std::unique_ptr<Impl> impl)
 TableMoeTrainer::~TableMoeTrainer() = default;
 
 const TableMoeShape& TableMoeTrainer::shape() const { return impl_->shape(); }
+const std::vector<std::string>& TableMoeTrainer::columns() const {
+  return impl_->columns();
+}
 
 std::string TableMoeTrainer::device() const { return impl_->device().str(); }
 

@@ -66,7 +66,8 @@ constexpr std::string_view kDefaults = R"(
 # The frozen trunk that all institutions share, as the federation handed out.
 # base_model = "base_model.safetensors"
 # Local rows: CSV with one line of names, then numbers; the column `label` holds
-# 0, 1, ... They never leave this machine.
+# 0, 1, ... The others are called as the base model names them, in any order.
+# Rows never leave this machine.
 # table = "train.csv"
 # Rows on which candidates are measured; "" declines evaluations.
 # validation_table = "validation.csv"

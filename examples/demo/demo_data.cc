@@ -35,6 +35,7 @@ absl::StatusOr<DemoStart> PrepareDemo(uint64_t seed) {
   start.split = SplitBreastCancer(seed);
   PretrainOptions pretrain;
   pretrain.seed = seed;
+  pretrain.columns = start.split.public_slice.column_names;
   CONSILIUM_ASSIGN_OR_RETURN(
       start.base,
       TableMoeTrainer::Pretrain(TableMoeShape(),

@@ -59,11 +59,15 @@ struct PretrainOptions {
   double learning_rate = 0.01;
   double weight_decay = 0.01;
   uint64_t seed = 1;
+  // Names of the slice's columns, which go into the base model, so that no
+  // institution trains on columns in another order. Empty: none.
+  std::vector<std::string> columns = {};
 };
 
 struct PretrainedTable {
-  // A safetensors file: shape, feature scaling, trunk and head. Institutions
-  // need it beside the versions; its SHA-256 is the base-model hash.
+  // A safetensors file: shape, column names, feature scaling, trunk and head.
+  // Institutions need it beside the versions; its SHA-256 is the base-model
+  // hash.
   std::string base_model;
   // Every slot, in layout order. The adapters start as no change.
   std::vector<NamedTensor> version_zero;
@@ -158,6 +162,8 @@ class TableMoeTrainer {
   TableMoeTrainer& operator=(const TableMoeTrainer&) = delete;
 
   const TableMoeShape& shape() const;
+  // In the order of the features; empty where the base model names none.
+  const std::vector<std::string>& columns() const;
   // "cpu" or "cuda:0".
   std::string device() const;
 

@@ -47,5 +47,30 @@ TEST(TableCsvTest, MistakesAreNamedWithTheirLine) {
   }
 }
 
+TEST(TableCsvTest, ColumnsComeInTheOrderOfTheModel) {
+  ASSERT_OK_AND_ASSIGN(LabelledTable table,
+                       ParseTable("c,a,label,b\n3,1,0,2\n6,4,1,5\n"));
+  const std::vector<std::string> names = {"a", "b", "c"};
+  ASSERT_OK(ArrangeColumns(names, table));
+  EXPECT_THAT(table.columns, ElementsAre("a", "b", "c"));
+  EXPECT_THAT(table.features, ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(table.labels, ElementsAre(0, 1));
+}
+
+TEST(TableCsvTest, OtherColumnsThanTheModelsAreNamed) {
+  const std::vector<std::string> names = {"a", "b"};
+  const std::vector<std::pair<std::string, std::string>> mistakes = {
+      {"a,label\n1,0", "no column is called \"b\""},
+      {"a,x,label\n1,2,0", "no column is called \"b\""},
+      {"a,b,x,label\n1,2,3,0", "column \"x\" is none"},
+      {"a,b,b,label\n1,2,3,0", "two columns are called \"b\""},
+  };
+  for (const auto& [text, error] : mistakes) {
+    ASSERT_OK_AND_ASSIGN(LabelledTable table, ParseTable(text));
+    EXPECT_THAT(ArrangeColumns(names, table),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)));
+  }
+}
+
 }  // namespace
 }  // namespace consilium::client::internal

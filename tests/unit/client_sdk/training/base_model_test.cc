@@ -25,7 +25,7 @@ constexpr TableMoeShape kShape = {.features = 3,
                                   .top_k = 2};
 
 BaseModel SmallModel() {
-  BaseModel model{kShape, FrozenTensors(kShape)};
+  BaseModel model{kShape, FrozenTensors(kShape), {}};
   float next = 0;
   for (NamedTensor& tensor : model.tensors) {
     tensor.values.resize(static_cast<size_t>(ElementsOf(tensor.shape)));
@@ -149,6 +149,36 @@ TEST(BaseModelTest, RefusesValuesThatAreNotFinite) {
   EXPECT_THAT(ParseBaseModel(AsBytes(file)),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("trunk.1.bias holds NaN")));
+}
+
+TEST(BaseModelTest, NamesOfColumnsAreKept) {
+  BaseModel model = SmallModel();
+  EXPECT_THAT(ParseBaseModel(AsBytes(SmallFile())).value().columns,
+              testing::IsEmpty());
+  model.columns = {"radius", "mean of texture", "area"};
+  ASSERT_OK_AND_ASSIGN(const std::string file, WriteBaseModel(model));
+  ASSERT_OK_AND_ASSIGN(const BaseModel back, ParseBaseModel(AsBytes(file)));
+  EXPECT_EQ(back.columns, model.columns);
+}
+
+TEST(BaseModelTest, ColumnsThatDoNotFitAreRefused) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> mistakes =
+      {{{"a", "b"}, "2 columns are named, the features are 3"},
+       {{"a", "b", "b"}, "two columns are called \"b\""},
+       {{"a", "b,c", "d"}, "a column is called \"b,c\""},
+       {{"a", "", "d"}, "a column is called \"\""}};
+  for (const auto& [columns, error] : mistakes) {
+    BaseModel model = SmallModel();
+    model.columns = columns;
+    EXPECT_THAT(WriteBaseModel(model),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)));
+  }
+  BaseModel model = SmallModel();
+  model.columns = {"aa", "ab", "ac"};
+  ASSERT_OK_AND_ASSIGN(const std::string file, WriteBaseModel(model));
+  EXPECT_THAT(ParseBaseModel(AsBytes(Replaced(file, "aa,ab,ac", "aa,ab,aa"))),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("two columns are called \"aa\"")));
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ constexpr TableMoeShape kShape = {.features = 4,
                                   .experts = 4,
                                   .expert_width = 8};
 
-constexpr PretrainOptions kPretrain = {.epochs = 60};
+const PretrainOptions kPretrain = {.epochs = 60};
 
 // Label 1 where the first two features agree in sign; the trunk saw another
 // rule, so only the adapter can learn this one.
