@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
+#include <string>
 #include <utility>
 
 #include "consilium/base/status_macros.h"
@@ -13,15 +15,22 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "raw float32 frames are little-endian in memory");
-static_assert(kFrameHeaderBytes + kF32ElementsPerFrame * sizeof(float) <=
+static_assert(kFrameHeaderBytes + kMaxElementsPerFrame * sizeof(float) <=
               kMaxFrameBytes);
+static_assert(kFrameSizes.back() % 256 == 0);
 
 // The elements as they are.
 class F32Codec final : public Codec {
  public:
-  CodecId id() const override { return CodecId::kF32; }
-  std::string_view name() const override { return "f32"; }
-  int64_t elements_per_frame() const override { return kF32ElementsPerFrame; }
+  static constexpr CodecId kId = CodecId::kF32;
+  static constexpr std::string_view kName = "f32";
+
+  explicit F32Codec(int64_t elements_per_frame)
+      : elements_per_frame_(elements_per_frame) {}
+
+  CodecId id() const override { return kId; }
+  std::string_view name() const override { return kName; }
+  int64_t elements_per_frame() const override { return elements_per_frame_; }
   size_t MaxFrameBytes(int64_t elements) const override {
     return kFrameHeaderBytes + static_cast<size_t>(elements) * sizeof(float);
   }
@@ -62,23 +71,87 @@ class F32Codec final : public Codec {
     }
     return decoded;
   }
+
+ private:
+  const int64_t elements_per_frame_;
 };
 
-const F32Codec kF32Codec;
-const Codec* const kCodecs[] = {&kF32Codec};
+// One codec in every frame size.
+template <typename T>
+const Codec* OfSize(size_t index) {
+  static const auto* const all = [] {
+    auto* const made = new std::vector<T>;
+    for (const int64_t size : kFrameSizes) made->emplace_back(size);
+    return made;
+  }();
+  return &(*all)[index];
+}
+
+struct Entry {
+  CodecId id;
+  std::string_view name;
+  const Codec* (*of_size)(size_t index);
+};
+constexpr Entry kCodecs[] = {
+    {F32Codec::kId, F32Codec::kName, &OfSize<F32Codec>}};
+
+const Entry* FindEntry(CodecId id) {
+  const auto* const it =
+      std::find_if(std::begin(kCodecs), std::end(kCodecs),
+                   [&](const Entry& e) { return e.id == id; });
+  return it == std::end(kCodecs) ? nullptr : it;
+}
+
+absl::Status NoSuchCodec(CodecId id) {
+  return absl::UnimplementedError(
+      Cat("codec ", static_cast<int>(id), " is not in this build"));
+}
 
 }  // namespace
 
-const Codec* FindCodec(CodecId id) {
-  for (const Codec* codec : kCodecs) {
-    if (codec->id() == id) return codec;
+int64_t FrameSizeFor(int64_t frames, int64_t bytes) {
+  for (const int64_t size : kFrameSizes) {
+    const int64_t frame = static_cast<int64_t>(kFrameHeaderBytes) +
+                          size * static_cast<int64_t>(sizeof(float));
+    if (frames <= bytes / frame) return size;
   }
-  return nullptr;
+  return kFrameSizes.back();
+}
+
+std::string_view CodecName(CodecId id) {
+  const Entry* const entry = FindEntry(id);
+  return entry == nullptr ? std::string_view() : entry->name;
+}
+
+absl::StatusOr<const Codec*> FindCodec(CodecId id, int64_t elements_per_frame) {
+  const Entry* const entry = FindEntry(id);
+  if (entry == nullptr) return NoSuchCodec(id);
+  const auto* const size =
+      std::find(kFrameSizes.begin(), kFrameSizes.end(), elements_per_frame);
+  if (size == kFrameSizes.end()) {
+    std::string sizes;
+    for (const int64_t s : kFrameSizes) {
+      CatInto(sizes, sizes.empty() ? "" : ", ", s);
+    }
+    return absl::InvalidArgumentError(Cat("elements_per_frame is ",
+                                          elements_per_frame,
+                                          ", must be one of ", sizes));
+  }
+  return entry->of_size(static_cast<size_t>(size - kFrameSizes.begin()));
 }
 
 int64_t ParameterFrameCount(const Codec& codec, int64_t elements) {
   const int64_t per_frame = codec.elements_per_frame();
   return elements / per_frame + (elements % per_frame != 0 ? 1 : 0);
+}
+
+int64_t MaxParameterBytes(const Codec& codec, int64_t elements) {
+  const int64_t per_frame = codec.elements_per_frame();
+  const int64_t rest = elements % per_frame;
+  const auto bytes = [&](int64_t n) {
+    return static_cast<int64_t>(codec.MaxFrameBytes(n));
+  };
+  return elements / per_frame * bytes(per_frame) + (rest > 0 ? bytes(rest) : 0);
 }
 
 absl::StatusOr<DecodedFrame> DecodeParameterFrame(
@@ -88,13 +161,11 @@ absl::StatusOr<DecodedFrame> DecodeParameterFrame(
   if (view.header.kind != FrameKind::kParameters) {
     return absl::InvalidArgumentError("this frame holds no parameters");
   }
-  const Codec* const codec = FindCodec(view.header.codec);
-  if (codec == nullptr) {
-    return absl::UnimplementedError(Cat("frame: codec ",
-                                        static_cast<int>(view.header.codec),
-                                        " is not in this build"));
+  const Entry* const entry = FindEntry(view.header.codec);
+  if (entry == nullptr) {
+    return Annotate(NoSuchCodec(view.header.codec), "frame");
   }
-  return codec->Decode(view, scratch);
+  return entry->of_size(0)->Decode(view, scratch);
 }
 
 PayloadWriter::PayloadWriter(int64_t covered_elements, const Codec* codec,

@@ -191,7 +191,7 @@ absl::Status SegmentFolder::Advance(size_t c, int64_t want, int64_t need) {
   // What was passed over is read and dropped when it is less than a frame: a
   // new cursor would have to open the frame at hand once more.
   const bool near = reader.cursor != nullptr && want >= reader.at &&
-                    want - reader.at <= kF32ElementsPerFrame;
+                    want - reader.at <= source.elements_per_frame();
   if (!near) {
     // Its memory goes before the next one takes some.
     CONSILIUM_RETURN_IF_ERROR(Close(c));

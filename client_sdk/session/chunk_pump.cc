@@ -139,7 +139,7 @@ class Pump {
     return Await([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       *ended = ended_ || write_failed_;
       const uint64_t in_flight =
-          entry_.OffsetOf(index) - entry_.OffsetOf(acked_);
+          entry_.ChunkOffsetOf(index) - entry_.ChunkOffsetOf(acked_);
       return *ended ||
              (loaded_.size() < kReadAhead &&
               (in_flight == 0 || in_flight + entry_.ChunkBytesOf(index) <=

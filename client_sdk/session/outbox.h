@@ -51,6 +51,10 @@ class OutboxEntry {
   size_t chunks() const { return record_.frame_bytes.size(); }
   // Bytes of all frames before chunk `index`; needs index <= chunks().
   uint64_t OffsetOf(size_t index) const { return offsets_[index]; }
+  // Of all chunks before it, as they are sent.
+  uint64_t ChunkOffsetOf(size_t index) const {
+    return offsets_[index] + index * tag_bytes_;
+  }
 
   // Of chunk `index`, with its tag when it is sealed.
   size_t ChunkBytesOf(size_t index) const {
@@ -58,9 +62,7 @@ class OutboxEntry {
   }
   // Reads chunk `index` to `out`, which has just its size.
   absl::Status ReadChunk(size_t index, std::span<std::byte> out) const;
-  uint64_t file_bytes() const {
-    return offsets_.back() + chunks() * tag_bytes_;
-  }
+  uint64_t file_bytes() const { return ChunkOffsetOf(chunks()); }
 
  private:
   friend class Outbox;

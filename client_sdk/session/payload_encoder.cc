@@ -254,17 +254,12 @@ absl::StatusOr<ContributionMetadata> MetadataOf(const Layout& layout,
 
 uint64_t MaxPayloadBytes(const Codec& codec, int64_t elements,
                          size_t metadata_bytes) {
-  const int64_t per_frame = codec.elements_per_frame();
-  const auto full = static_cast<uint64_t>(elements / per_frame);
-  const int64_t rest = elements % per_frame;
-  return metadata_bytes + full * codec.MaxFrameBytes(per_frame) +
-         (rest > 0 ? codec.MaxFrameBytes(rest) : 0);
+  return metadata_bytes +
+         static_cast<uint64_t>(MaxParameterBytes(codec, elements));
 }
 
 uint64_t ChunkCount(const Codec& codec, int64_t elements) {
-  const int64_t per_frame = codec.elements_per_frame();
-  return 1 + static_cast<uint64_t>(elements / per_frame) +
-         (elements % per_frame > 0 ? 1 : 0);
+  return 1 + static_cast<uint64_t>(ParameterFrameCount(codec, elements));
 }
 
 absl::StatusOr<EncodedPayload> EncodePayload(

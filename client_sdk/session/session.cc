@@ -136,7 +136,11 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(
                         .control_timeout = options.control_timeout,
                         .stall_timeout = options.stall_timeout},
       self->deps_, &self->events_, self->transport_.get(), &self->trust_,
-      self->receipts_.get(), greet);
+      self->receipts_.get(), greet, [session = self.get()] {
+        MutexLock lock(&session->mutex_);
+        return Uploader::Limits{session->greeting_.max_chunk_bytes,
+                                session->greeting_.upload_window_bytes};
+      });
   CONSILIUM_RETURN_IF_ERROR(self->Retried("greeting", 0, cancel,
                                           [&] { return self->Greet(cancel); }));
   Sha256Digest digest;

@@ -13,15 +13,12 @@ namespace {
 
 absl::StatusOr<const Codec*> ChooseCodec(const RoundStatement& statement) {
   for (const uint32_t id : statement.codecs) {
-    const Codec* codec = FindCodec(static_cast<CodecId>(id));
-    if (codec == nullptr) continue;
-    if (codec->elements_per_frame() != statement.elements_per_frame) {
-      return absl::UnimplementedError(
-          Cat("round ", statement.round, " asks for frames of ",
-              statement.elements_per_frame, " elements; this build makes ",
-              codec->elements_per_frame(), " with codec ", codec->name()));
-    }
-    return codec;
+    auto codec =
+        FindCodec(static_cast<CodecId>(id), statement.elements_per_frame);
+    if (absl::IsUnimplemented(codec.status())) continue;
+    if (codec.ok()) return codec;
+    return Annotate(codec.status(),
+                    Cat("the announcement of round ", statement.round));
   }
   return absl::UnimplementedError(
       Cat("round ", statement.round,

@@ -36,14 +36,27 @@ absl::Status AsError(const Refused& refused) {
 
 Uploader::Uploader(Options options, const SessionDeps& deps, EventSink* events,
                    Transport* transport, const Trust* trust,
-                   ReceiptStore* receipts, Greet greet)
+                   ReceiptStore* receipts, Greet greet, LimitsFn limits)
     : options_(std::move(options)),
       deps_(deps),
       events_(events),
       transport_(transport),
       trust_(trust),
       receipts_(receipts),
-      greet_(std::move(greet)) {}
+      greet_(std::move(greet)),
+      limits_(std::move(limits)) {}
+
+absl::Status Uploader::CheckChunks(const OutboxEntry& entry) const {
+  const uint64_t most = limits_().max_chunk_bytes;
+  for (size_t i = 0; most > 0 && i < entry.chunks(); ++i) {
+    if (entry.ChunkBytesOf(i) <= most) continue;
+    return absl::FailedPreconditionError(Cat(
+        "chunk ", i, " of the upload for round ", entry.manifest().round.round,
+        " has ", entry.ChunkBytesOf(i),
+        " bytes; the coordinator takes at most ", most, " (max_chunk_bytes)"));
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
                                             const OutboxEntry& entry,
@@ -61,6 +74,7 @@ absl::StatusOr<SubmitOutcome> Uploader::Run(Outbox& outbox,
     if (retrier.failing()) status = greet_(cancel);
     std::optional<SubmitOutcome> outcome;
     if (status.ok()) {
+      CONSILIUM_RETURN_IF_ERROR(CheckChunks(entry));
       auto attempt = Attempt(entry, progress, cancel, &moved);
       if (attempt.ok()) {
         outcome = *std::move(attempt);
@@ -176,8 +190,9 @@ absl::StatusOr<PumpOutcome> Uploader::Stream(const OutboxEntry& entry,
 
   PumpOptions options;
   options.first_chunk = accepted.next_chunk;
-  options.window_bytes =
-      accepted.window_bytes > 0 ? accepted.window_bytes : kDefaultWindowBytes;
+  options.window_bytes = accepted.window_bytes;
+  if (options.window_bytes == 0) options.window_bytes = limits_().window_bytes;
+  if (options.window_bytes == 0) options.window_bytes = kDefaultWindowBytes;
   options.stall_timeout = options_.stall_timeout;
   absl::Duration reported = -absl::InfiniteDuration();
   if (progress) {

@@ -33,18 +33,26 @@ class Uploader {
   // Greets the coordinator, before an attempt that follows a failed one: it
   // may have been replaced by one with other limits.
   using Greet = std::function<absl::Status(const CancelToken& cancel)>;
+  // What the last greeting said of chunks; 0: nothing.
+  struct Limits {
+    uint64_t max_chunk_bytes = 0;
+    uint64_t window_bytes = 0;
+  };
+  using LimitsFn = std::function<Limits()>;
   // The transport at this moment; see Session.
   Uploader(Options options, const SessionDeps& deps, EventSink* events,
            Transport* transport, const Trust* trust, ReceiptStore* receipts,
-           Greet greet);
+           Greet greet, LimitsFn limits);
 
   // On a receipt, which is stored first, and on a refusal that will stand,
   // `entry` is wiped from the outbox; else it stays, to be sent later.
+  // Errors: FAILED_PRECONDITION for a chunk that the coordinator does not take.
   absl::StatusOr<SubmitOutcome> Run(Outbox& outbox, const OutboxEntry& entry,
                                     const ProgressCallback& progress,
                                     const CancelToken& cancel);
 
  private:
+  absl::Status CheckChunks(const OutboxEntry& entry) const;
   // One attempt. Unset: the coordinator said to come back later.
   absl::StatusOr<SubmitOutcome> Attempt(const OutboxEntry& entry,
                                         const ProgressCallback& progress,
@@ -61,6 +69,7 @@ class Uploader {
   const Trust* const trust_;
   ReceiptStore* const receipts_;
   const Greet greet_;
+  const LimitsFn limits_;
 };
 
 }  // namespace consilium::client::internal

@@ -30,6 +30,7 @@ constexpr std::string_view kLiveKeys[] = {
     "limits.max_uploads",
     "limits.max_resumes",
     "limits.max_superseded_uploads",
+    "limits.frame_memory",
     "limits.long_poll_timeout",
     "limits.upload_idle_timeout",
     "limits.upload_slot_timeout",

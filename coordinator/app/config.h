@@ -76,6 +76,7 @@ struct CoordinatorConfig {
     int64_t max_resumes = 2;
     int64_t max_superseded_uploads = 16;
     int64_t upload_window_bytes = int64_t{8} << 20;
+    int64_t frame_memory = int64_t{2} << 20;
     int64_t stream_lookahead_bytes = int64_t{512} << 10;
     int64_t max_metadata_bytes = 1'032'224;
     int64_t max_metrics = 1024;

@@ -320,7 +320,15 @@ void AddLimits(Keys& k) {
       "line with a long round trip, and is memory for every upload."));
   k.push_back(Bytes(
       s, "upload_window_bytes", AT(limits.upload_window_bytes), kMiB, kGiB,
-      "Bytes of one upload that may be under way without an acknowledgement."));
+      "Bytes of one upload that an institution may have under way without an "
+      "acknowledgement, as it is told when it begins."));
+  k.push_back(Bytes(
+      s, "frame_memory", AT(limits.frame_memory), 64 * kKiB, kGiB,
+      "For one frame of each institution of a round together, so that a large "
+      "cohort needs no more memory than a small one. Uploads come in the "
+      "largest frames with which they fit, of 1008, 504, 252, 126 or 63 KiB; "
+      "small frames cost a little speed. A round keeps the frames that it was "
+      "planned with."));
   k.push_back(Bytes(
       s, "max_metadata_bytes", AT(limits.max_metadata_bytes), kKiB, 1'032'224,
       "Token counts and metrics of one contribution; they fit one chunk."));

@@ -48,6 +48,7 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   o.upload_slot_timeout = c.limits.upload_slot_timeout;
   o.max_resumes = c.limits.max_resumes;
   o.max_superseded_uploads = c.limits.max_superseded_uploads;
+  o.frame_memory = c.limits.frame_memory;
   o.max_tokens = static_cast<double>(c.limits.max_tokens);
   o.metadata.max_metadata_bytes = c.limits.max_metadata_bytes;
   o.metadata.max_metrics = c.limits.max_metrics;

@@ -164,6 +164,9 @@ void PrintRound(std::ostream& out, const Style& style, const v1::RoundInfo& r,
   when("closed", r.closed_at());
   when("evaluation deadline", r.eval_deadline());
   when("ended", r.finished_at());
+  if (r.elements_per_frame() > 0) {
+    fields.Add("frames of", Cat(r.elements_per_frame(), " elements"));
+  }
   fields
       .Add("sealing", r.sealed() ? Cat("on, key ", r.round_key_state())
                                  : SealingText(false))

@@ -55,6 +55,8 @@ struct EngineOptions {
   Live<absl::Duration> upload_slot_timeout = absl::Minutes(10);
   Live<int64_t> max_resumes = 2;
   Live<int64_t> max_superseded_uploads = 16;
+  // For a frame of each institution of a round; see FrameSizeFor().
+  Live<int64_t> frame_memory = int64_t{2} << 20;
   double max_tokens = 1e9;
   MetadataLimits metadata;
   LayoutLimits layout;

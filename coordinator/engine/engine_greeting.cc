@@ -39,8 +39,8 @@ absl::Status Engine::Greeted(PeerState& peer, std::string_view software,
   }
   CatInto(text, ", rounds here accept");
   for (const CodecId codec : kRoundCodecs) {
-    CatInto(text, " ", static_cast<uint32_t>(codec), " (",
-            FindCodec(codec)->name(), ")");
+    CatInto(text, " ", static_cast<uint32_t>(codec), " (", CodecName(codec),
+            ")");
   }
   return absl::FailedPreconditionError(
       Cat(text, ": install a client that knows one of them"));

@@ -204,9 +204,12 @@ absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
   s.layout_digest = context->layout->id;
   if (key.has_value()) s.sealing_public_key = key->public_key();
   for (const CodecId codec : kRoundCodecs) {
+    CONSILIUM_RETURN_IF_ERROR(
+        Annotate(FindCodec(codec, state.elements_per_frame).status(),
+                 Cat("round ", state.id)));
     s.codecs.push_back(static_cast<uint32_t>(codec));
   }
-  s.elements_per_frame = static_cast<uint32_t>(kF32ElementsPerFrame);
+  s.elements_per_frame = static_cast<uint32_t>(state.elements_per_frame);
   s.max_update_bytes = static_cast<uint64_t>(options_.max_update_bytes);
   s.weight_max = state.config.maximum_weight;
   s.min_examples = static_cast<uint64_t>(state.config.minimum_examples);
@@ -394,6 +397,8 @@ absl::StatusOr<int64_t> Engine::StartLocked(
   plan.weighting = {
       .router_by_examples = view.router == RouterPolicy::kExamples,
       .maximum_tokens = options_.max_tokens};
+  plan.elements_per_frame = FrameSizeFor(
+      static_cast<int64_t>(plan.members.size()), options_.frame_memory);
   CONSILIUM_ASSIGN_OR_RETURN(RoundState state, PlanRound(std::move(plan), now));
 
   std::optional<X25519PrivateKey> key;

@@ -32,6 +32,7 @@ void Engine::SetLimits(const EngineOptions& fresh) {
   options_.upload_slot_timeout = fresh.upload_slot_timeout;
   options_.max_resumes = fresh.max_resumes;
   options_.max_superseded_uploads = fresh.max_superseded_uploads;
+  options_.frame_memory = fresh.frame_memory;
   options_.long_poll = fresh.long_poll;
   options_.progress_period = fresh.progress_period;
   options_.connected_for = fresh.connected_for;

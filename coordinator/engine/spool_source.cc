@@ -5,7 +5,6 @@
 #include <new>
 #include <utility>
 
-#include "consilium/aggregation/codec.h"
 #include "consilium/aggregation/frame.h"
 #include "consilium/aggregation/kernels.h"
 #include "consilium/base/bytes.h"
@@ -123,9 +122,10 @@ class SpoolSource::Cursor final : public ContributionCursor {
       return absl::OutOfRangeError(Cat("read beyond the ", m.elements,
                                        " elements of upload ", m.IdHex()));
     }
-    const int64_t index = position_ / m.elements_per_frame;
-    first_ = index * m.elements_per_frame;
-    elements_ = std::min(m.elements_per_frame, m.elements - first_);
+    const int64_t per_frame = source_.elements_per_frame();
+    const int64_t index = position_ / per_frame;
+    first_ = index * per_frame;
+    elements_ = std::min(per_frame, m.elements - first_);
     frame_ = static_cast<uint64_t>(index) + 1;
     const size_t expected =
         kFrameHeaderBytes + static_cast<size_t>(elements_) * sizeof(float);
@@ -228,6 +228,9 @@ absl::StatusOr<std::unique_ptr<SpoolSource>> SpoolSource::Create(
   const UploadManifest& m = source->manifest_;
   const RoundContext& round = *source->context_;
   CONSILIUM_ASSIGN_OR_RETURN(
+      source->codec_,
+      FindCodec(static_cast<CodecId>(m.codec), m.elements_per_frame));
+  CONSILIUM_ASSIGN_OR_RETURN(
       Coverage coverage,
       Coverage::FromBytes(m.coverage, round.layout->layout.groups().size()));
   source->space_ = std::make_unique<CoveredSpace>(&round.layout->layout,
@@ -285,9 +288,7 @@ absl::StatusOr<ContributionStats> SpoolSource::Verify(
                              FrameReader::Create(*this));
   CONSILIUM_ASSIGN_OR_RETURN(
       std::unique_ptr<ContributionChecker> checker,
-      ContributionChecker::Create(
-          space_.get(), FindCodec(static_cast<CodecId>(manifest_.codec)),
-          limits));
+      ContributionChecker::Create(space_.get(), codec_, limits));
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
   for (int64_t i = 0; i < manifest_.chunk_count; ++i) {
     CONSILIUM_RETURN_IF_ERROR(cancel.status());

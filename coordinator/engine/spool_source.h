@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "consilium/aggregation/codec.h"
 #include "consilium/aggregation/contribution_check.h"
 #include "consilium/aggregation/coverage.h"
 #include "consilium/aggregation/fold.h"
@@ -36,6 +37,9 @@ class SpoolSource final : public ContributionSource {
 
   std::string_view name() const override { return institution_; }
   const Coverage& coverage() const override { return space_->coverage(); }
+  int64_t elements_per_frame() const override {
+    return codec_->elements_per_frame();
+  }
   absl::StatusOr<std::unique_ptr<ContributionCursor>> Open(
       int64_t first) const override;
 
@@ -60,6 +64,7 @@ class SpoolSource final : public ContributionSource {
   const std::shared_ptr<const RoundContext> context_;
   const std::string institution_;
   UploadManifest manifest_;
+  const Codec* codec_ = nullptr;  // of the manifest
   std::unique_ptr<CoveredSpace> space_;
   std::unique_ptr<SpoolReader> reader_;
   std::optional<ContentKey> key_;

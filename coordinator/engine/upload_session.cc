@@ -61,11 +61,6 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
     return BadManifest(Cat("codec ", m.codec, " is not accepted in round ",
                            s.round, "; see RoundAnnouncement.codecs"));
   }
-  const Codec* const codec = FindCodec(static_cast<CodecId>(m.codec));
-  if (codec == nullptr) {
-    return BadManifest(
-        Cat("codec ", m.codec, " is not known to this coordinator"));
-  }
   const CoveredSpace space(&layout.layout, *coverage);
   if (m.elements != space.elements()) {
     return BadManifest(Cat("elements is ", m.elements,
@@ -73,12 +68,16 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
                            "hold ",
                            space.elements()));
   }
-  if (m.elements_per_frame != codec->elements_per_frame()) {
+  if (m.elements_per_frame != s.elements_per_frame) {
     return BadManifest(Cat("elements_per_frame is ", m.elements_per_frame,
-                           ", codec ", codec->name(), " uses ",
-                           codec->elements_per_frame()));
+                           ", round ", s.round, " announced ",
+                           s.elements_per_frame));
   }
-  const int64_t frames = ParameterFrameCount(*codec, m.elements);
+  const auto found =
+      FindCodec(static_cast<CodecId>(m.codec), m.elements_per_frame);
+  if (!found.ok()) return BadManifest(std::string(found.status().message()));
+  const Codec& codec = **found;
+  const int64_t frames = ParameterFrameCount(codec, m.elements);
   if (m.chunk_count != frames + 1) {
     return BadManifest(Cat("chunk_count is ", m.chunk_count, ", ", m.elements,
                            " elements need ", frames + 1));
@@ -93,7 +92,8 @@ std::optional<Refused> CheckManifest(const UploadManifest& m,
             " exceeds max_update_bytes ", FormatBytes(s.max_update_bytes),
             " (federation \"", s.federation, "\")")};
   }
-  if (m.payload_bytes / static_cast<int64_t>(kMaxFrameBytes) >= m.chunk_count) {
+  if (m.payload_bytes > static_cast<int64_t>(kMaxFrameBytes) +
+                            MaxParameterBytes(codec, m.elements)) {
     return BadManifest(Cat("payload_bytes is ", m.payload_bytes, ", more than ",
                            m.chunk_count, " frames hold"));
   }
@@ -130,7 +130,9 @@ absl::Status UploadSession::Prepare() {
                           context_->layout->layout.groups().size()));
   covered_ = std::make_unique<CoveredSpace>(&context_->layout->layout,
                                             std::move(coverage));
-  const Codec* const codec = FindCodec(static_cast<CodecId>(manifest_.codec));
+  CONSILIUM_ASSIGN_OR_RETURN(const Codec* const codec,
+                             FindCodec(static_cast<CodecId>(manifest_.codec),
+                                       manifest_.elements_per_frame));
   CONSILIUM_ASSIGN_OR_RETURN(
       checker_,
       ContributionChecker::Create(covered_.get(), codec, context_->limits));

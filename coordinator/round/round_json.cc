@@ -97,6 +97,7 @@ void VisitFields(T& value, Visitor& visit) {
     visit("held_groups", value.held_groups);
     visit("promoted_early", value.promoted_early);
     visit("clock", value.clock);
+    visit.Later("elements_per_frame", value.elements_per_frame);
   }
 }
 
@@ -109,6 +110,10 @@ struct Writer {
   json object = json::object();
   template <typename T>
   void operator()(const char* key, const T& value);
+  template <typename T>
+  void Later(const char* key, const T& value) {
+    (*this)(key, value);
+  }
 };
 
 json ToJson(const std::string& value) { return value; }
@@ -177,6 +182,13 @@ struct Reader {
 
   template <typename T>
   void operator()(const char* key, T& value);
+  // A field that rows written before it lack: it keeps its default there.
+  template <typename T>
+  void Later(const char* key, T& value) {
+    const bool was = std::exchange(complete, false);
+    (*this)(key, value);
+    complete = was;
+  }
 };
 
 absl::Status FromJson(const json& in, const std::string& path, bool,

@@ -142,6 +142,7 @@ absl::StatusOr<RoundState> PlanRound(RoundPlan plan, absl::Time now) {
   s.base_version = plan.base_version;
   s.config = std::move(plan.config);
   s.weighting = plan.weighting;
+  s.elements_per_frame = plan.elements_per_frame;
   s.planned_at = s.clock = WholeMicros(now);
   s.members.reserve(plan.members.size());
   for (PlannedMember& planned : plan.members) {

@@ -308,6 +308,7 @@ struct RoundPlan {
   int64_t base_version = 0;
   RoundConfig config;
   RoundWeighting weighting = {};
+  int64_t elements_per_frame = 258048;
   std::vector<PlannedMember> members;
 };
 

@@ -193,6 +193,9 @@ struct RoundState {
   int64_t base_version = 0;
   RoundConfig config;
   RoundWeighting weighting;
+  // Of its uploads. Chosen when it is planned and announced, so it stays
+  // whatever is configured later; the default is that of all earlier rounds.
+  int64_t elements_per_frame = 258048;
   std::vector<RoundMember> members;  // sorted by institution, no duplicates
 
   absl::Time planned_at = absl::UnixEpoch();

@@ -324,6 +324,13 @@ absl::Status AdminQueries::FillRound(ReadTx& tx, const RoundRow& row,
   out->set_trigger(row.trigger);
   out->set_sealed(row.round_key_state != RoundKeyState::kNone);
   out->set_round_key_state(std::string(ToString(row.round_key_state)));
+  if (members) {
+    const auto state = RoundStateFromJson(row.state_json);
+    if (state.ok()) {
+      out->set_elements_per_frame(
+          static_cast<uint32_t>(state->elements_per_frame));
+    }
+  }
   ContributionQuery query;
   query.round = row.id;
   query.attempt = row.attempt;

@@ -254,7 +254,7 @@ class SpoolBench {
   const double kernel_rate_;
   bench::Report* const report_;
   const std::string case_;
-  const Codec* const codec_ = FindCodec(CodecId::kF32);
+  const Codec* const codec_ = *FindCodec(CodecId::kF32, kMaxElementsPerFrame);
   std::shared_ptr<const FederationLayout> layout_;
   std::unique_ptr<File> base_, out_;
   int64_t base_offset_ = 0;

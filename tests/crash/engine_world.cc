@@ -83,7 +83,7 @@ Layout LayoutOf(int64_t shared) {
 }  // namespace
 
 Layout SmallLayout() { return LayoutOf(30); }
-Layout LayoutOfTwoFrames() { return LayoutOf(kF32ElementsPerFrame + 100); }
+Layout LayoutOfTwoFrames() { return LayoutOf(kMaxElementsPerFrame + 100); }
 
 // --- the image ---------------------------------------------------------------
 

@@ -80,7 +80,8 @@ absl::Status FakeInstitution::Train(EngineWorld& world,
     coverage.Set(*layout.FindGroup(*GroupName::Parse(group)));
   }
   const CoveredSpace space(&layout, coverage);
-  const Codec* const codec = FindCodec(CodecId::kF32);
+  const Codec* const codec =
+      *FindCodec(CodecId::kF32, context.statement.elements_per_frame);
 
   Outbox outbox;
   std::vector<std::vector<std::byte>> frames;

@@ -38,6 +38,11 @@ const Layout& SmallLayout() {
   return layout;
 }
 
+const consilium::Codec& F32() {
+  return **consilium::FindCodec(consilium::CodecId::kF32,
+                                consilium::kMaxElementsPerFrame);
+}
+
 void RepairChecksum(std::vector<std::byte>* frame) {
   constexpr size_t kCrcAt = 24;
   if (frame->size() < consilium::kFrameHeaderBytes) return;
@@ -51,8 +56,7 @@ using Frames = std::vector<std::vector<std::byte>>;
 Frames GoodFrames(const consilium::CoveredSpace& space) {
   Frames frames;
   consilium::PayloadWriter writer(
-      space.elements(), consilium::FindCodec(consilium::CodecId::kF32),
-      [&](std::span<const std::byte> frame) {
+      space.elements(), &F32(), [&](std::span<const std::byte> frame) {
         frames.emplace_back(frame.begin(), frame.end());
         return absl::OkStatus();
       });
@@ -111,8 +115,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const char bits = static_cast<char>((control >> 1) & 7);
   const consilium::CoveredSpace space(
       &SmallLayout(), *consilium::Coverage::FromBytes({&bits, 1}, 3));
-  auto checker = consilium::ContributionChecker::Create(
-      &space, consilium::FindCodec(consilium::CodecId::kF32), {});
+  auto checker = consilium::ContributionChecker::Create(&space, &F32(), {});
   Require(checker.ok() == (space.elements() > 0));
   if (!checker.ok()) return 0;
 

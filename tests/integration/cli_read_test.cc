@@ -95,6 +95,8 @@ TEST_F(CliReadTest, Rounds) {
   EXPECT_EQ(round["contributions"], 2);
   EXPECT_FALSE(round["events"].empty());
   EXPECT_EQ(round["groups"].size(), 3u);
+  EXPECT_EQ(round["elements_per_frame"], 258048);
+  EXPECT_THAT(cli_.Table({"round", "show", "1"}), HasSubstr("258048 elements"));
   // The newest without a number.
   EXPECT_EQ(cli_.Document<v1::RoundInfo>({"round", "show"})["round"], 3);
 }

@@ -257,6 +257,10 @@ class ContentFaultsTest : public testing::TestWithParam<bool> {
   static TestFederation::Options Options() {
     TestFederation::Options options;
     options.sealing = GetParam();
+    // Many institutions, and yet the frames that the faults are made for.
+    options.configure = [](CoordinatorConfig& config) {
+      config.limits.frame_memory = int64_t{1} << 30;
+    };
     return options;
   }
   // Sends everything and commits; the refusal may come in the stream already.

@@ -5,8 +5,11 @@
 #include <cmath>
 #include <thread>
 #include <variant>
+#include <vector>
 
 #include "consilium/aggregation/weights.h"
+#include "consilium/base/strings.h"
+#include "tests/integration/checks.h"
 #include "tests/integration/harness.h"
 #include "tests/support/status_matchers.h"
 
@@ -76,6 +79,46 @@ TEST_P(FederationTest, ACommittedContributionSurvivesARestart) {
   EXPECT_EQ(end.phase(), "promoted") << end.reason();
   EXPECT_EQ(federation.CurrentParameters(*a).front(),
             Expected(0, {{2.0f, 10}, {4.0f, 30}}));
+}
+
+// Five institutions upload in frames of a quarter, also those that begin after
+// a restart with room for the largest ones.
+TEST_P(FederationTest, ALargerCohortUploadsInSmallerFrames) {
+  TestFederation::Options options;
+  options.sealing = GetParam();
+  TestFederation federation(options);
+  std::vector<Delta> deltas;
+  for (uint64_t i = 1; i <= 5; ++i) {
+    deltas.push_back({Cat("bank-", i), i, 10 * i});
+    federation.Enroll(deltas.back().institution);
+  }
+  const uint64_t id = federation.StartRound({{"quorum", "5"}});
+  const auto submit = [&](const Delta& delta) {
+    SubmitTask(federation, *federation.Connect(delta.institution), delta);
+  };
+  submit(deltas[0]);
+  submit(deltas[1]);
+  federation.NextConfig().limits.frame_memory = int64_t{1} << 30;
+  federation.Restart();
+  for (size_t i = 2; i < deltas.size(); ++i) submit(deltas[i]);
+  ExpectExactMean(federation, id, deltas);
+  EXPECT_EQ(federation.WaitForEnd(id).elements_per_frame(), 64512u);
+  // 606,240 elements and the metadata.
+  for (const v1::ContributionInfo& info : ContributionsOf(federation, id)) {
+    v1::VerifyContributionRequest request;
+    request.set_id(info.id());
+    v1::VerifyContributionResponse verified;
+    grpc::ClientContext context;
+    const grpc::Status status =
+        federation.admin().VerifyContribution(&context, request, &verified);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_TRUE(verified.ok()) << info.institution();
+    EXPECT_EQ(verified.chunks(), 11u) << info.institution();
+  }
+  const uint64_t next = federation.StartRound({{"quorum", "5"}});
+  for (const Delta& delta : deltas) submit(delta);
+  ExpectExactMean(federation, next, deltas);
+  EXPECT_EQ(federation.WaitForEnd(next).elements_per_frame(), 258048u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sealing, FederationTest, testing::Bool(),

@@ -134,10 +134,10 @@ std::vector<ManifestFault> ManifestFaults() {
     refused("elements", elements(n), v1::Refusal::BAD_MANIFEST,
             {Cat("elements is ", n), "covered groups hold 606240"});
   }
-  for (const uint32_t n : {0u, 1u, 258'047u, ~0u}) {
+  for (const uint32_t n : {0u, 1u, 258'047u, 129'024u, ~0u}) {
     refused("elements per frame", [n](M& m) { m.set_elements_per_frame(n); },
             v1::Refusal::BAD_MANIFEST,
-            {Cat("elements_per_frame is ", n), "258048"});
+            {Cat("elements_per_frame is ", n), "announced 258048"});
   }
   const auto chunks = [](uint64_t n) {
     return [n](M& m) {

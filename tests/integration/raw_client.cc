@@ -131,7 +131,8 @@ RawUpload RawClient::Make(const v1::TrainTask& task, const Delta& delta,
                           const ContributionMetadata& metadata) const {
   const v1::RoundAnnouncement& round = task.announcement();
   const Layout& layout = federation_.layout();
-  const Codec* const codec = FindCodec(CodecId::kF32);
+  const Codec* const codec =
+      *FindCodec(CodecId::kF32, round.elements_per_frame());
   RawUpload upload;
   PayloadWriter writer(layout.total_elements(), codec,
                        [&](std::span<const std::byte> frame) {

@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "consilium/aggregation/codec.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/split_mix.h"
 #include "consilium/base/status_macros.h"
@@ -14,7 +13,8 @@ namespace consilium {
 
 std::shared_ptr<const RoundContext> MakeTestRound(std::string_view layout_text,
                                                   bool sealed,
-                                                  int64_t max_update_bytes) {
+                                                  int64_t max_update_bytes,
+                                                  int64_t elements_per_frame) {
   auto layout = std::make_shared<FederationLayout>();
   layout->layout = Layout::Parse(layout_text).value();
   layout->text = std::string(layout_text);
@@ -28,7 +28,7 @@ std::shared_ptr<const RoundContext> MakeTestRound(std::string_view layout_text,
   s.base = {3, Sha256(AsBytes("version 3")), 1000};
   s.layout_digest = layout->id;
   s.codecs = {static_cast<uint32_t>(CodecId::kF32)};
-  s.elements_per_frame = static_cast<uint32_t>(kF32ElementsPerFrame);
+  s.elements_per_frame = static_cast<uint32_t>(elements_per_frame);
   s.max_update_bytes = static_cast<uint64_t>(max_update_bytes);
   s.weight_max = 1000;
   s.min_examples = 1;
@@ -51,7 +51,8 @@ TestUpload MakeTestUpload(const RoundContext& round,
   TestUpload upload;
   UploadManifest& m = upload.manifest;
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
-  PayloadWriter writer(space.elements(), FindCodec(CodecId::kF32),
+  const int64_t per_frame = round.statement.elements_per_frame;
+  PayloadWriter writer(space.elements(), *FindCodec(CodecId::kF32, per_frame),
                        [&](std::span<const std::byte> frame) {
                          hasher->Update(frame);
                          upload.frames.emplace_back(frame.begin(), frame.end());
@@ -74,7 +75,7 @@ TestUpload MakeTestUpload(const RoundContext& round,
   m.coverage = std::string(coverage);
   m.codec = static_cast<uint32_t>(CodecId::kF32);
   m.elements = space.elements();
-  m.elements_per_frame = kF32ElementsPerFrame;
+  m.elements_per_frame = per_frame;
   m.payload_bytes = writer.bytes();
   m.chunk_count = writer.frames();
   m.payload_digest = hasher->Finish();

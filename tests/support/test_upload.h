@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "consilium/aggregation/codec.h"
 #include "coordinator/engine/manifest.h"
 #include "coordinator/engine/round_context.h"
 #include "coordinator/engine/upload_resumption.h"
@@ -28,7 +29,8 @@ inline constexpr std::string_view kTestUploadLayout =
 // Attempt 2 of round 7 of the federation "cards", based on version 3.
 std::shared_ptr<const RoundContext> MakeTestRound(
     std::string_view layout_text = kTestUploadLayout, bool sealed = true,
-    int64_t max_update_bytes = int64_t{64} << 20);
+    int64_t max_update_bytes = int64_t{64} << 20,
+    int64_t elements_per_frame = kMaxElementsPerFrame);
 
 struct TestUpload {
   UploadManifest manifest;

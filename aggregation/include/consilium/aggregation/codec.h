@@ -1,6 +1,7 @@
 #ifndef CONSILIUM_AGGREGATION_CODEC_H_
 #define CONSILIUM_AGGREGATION_CODEC_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -22,15 +23,29 @@ struct DecodedFrame {
   std::span<const float> values;
 };
 
-// Turns float32 elements into parameter frames and back. Stateless and
-// thread-safe; there is one object per codec, owned by the registry.
+// 63 * 4096: the largest multiple of a page of floats that fits a frame.
+inline constexpr int64_t kMaxElementsPerFrame = 258048;
+// What the frames of a round may hold, largest first: in float32, 1,008 to 63
+// KiB. Whole blocks of 256 elements fill each of them.
+inline constexpr std::array<int64_t, 5> kFrameSizes = {
+    kMaxElementsPerFrame, kMaxElementsPerFrame / 2, kMaxElementsPerFrame / 4,
+    kMaxElementsPerFrame / 8, kMaxElementsPerFrame / 16};
+
+// The largest of kFrameSizes with which `frames` frames of float32 take no more
+// than `bytes`; the smallest where none does. Needs frames > 0.
+int64_t FrameSizeFor(int64_t frames, int64_t bytes);
+
+// Turns float32 elements into parameter frames of one size and back.
+// Stateless and thread-safe; the registry owns one object for each codec and
+// frame size.
 class Codec {
  public:
   virtual ~Codec() = default;
   virtual CodecId id() const = 0;
   virtual std::string_view name() const = 0;  // "f32", as in configuration
-  // Every frame but the last of a payload holds exactly this many elements, so
-  // element e lies in frame 1 + e / elements_per_frame().
+  // One of kFrameSizes. Every frame but the last of a payload holds exactly
+  // this many elements, so element e lies in frame
+  // 1 + e / elements_per_frame().
   virtual int64_t elements_per_frame() const = 0;
   // Whole-frame bytes for `elements`, at most; exact where the size is fixed.
   virtual size_t MaxFrameBytes(int64_t elements) const = 0;
@@ -41,21 +56,25 @@ class Codec {
   virtual size_t Encode(std::span<const float> values, int64_t first_element,
                         std::span<std::byte> out) const = 0;
 
-  // The values lie in the frame itself where codec and alignment allow (f32
-  // at a multiple of 4), else in `scratch`; valid until either changes.
-  // Errors: INVALID_ARGUMENT when sizes do not fit together.
+  // Takes frames of every size. The values lie in the frame itself where codec
+  // and alignment allow (f32 at a multiple of 4), else in `scratch`; valid
+  // until either changes. Errors: INVALID_ARGUMENT when sizes do not fit
+  // together.
   virtual absl::StatusOr<DecodedFrame> Decode(
       const FrameView& frame, std::vector<float>* scratch) const = 0;
 };
 
-// 63 * 4096: the largest multiple of a page of floats that fits a frame.
-inline constexpr int64_t kF32ElementsPerFrame = 258048;
+// As in configuration ("f32"); empty when this build has no such codec.
+std::string_view CodecName(CodecId id);
 
-// nullptr when this build has no such codec.
-const Codec* FindCodec(CodecId id);
+// Never null. Errors: UNIMPLEMENTED when this build has no such codec;
+// INVALID_ARGUMENT, naming kFrameSizes, for any other frame size.
+absl::StatusOr<const Codec*> FindCodec(CodecId id, int64_t elements_per_frame);
 
-// Parameter frames of a payload with that many covered elements.
+// Parameter frames of a payload with that many covered elements, and what they
+// take together, at most.
 int64_t ParameterFrameCount(const Codec& codec, int64_t elements);
+int64_t MaxParameterBytes(const Codec& codec, int64_t elements);
 
 // ParseFrame() and Decode() with the codec the frame names. Errors: of both;
 // UNIMPLEMENTED for a codec that this build does not have; INVALID_ARGUMENT

@@ -45,6 +45,8 @@ class ContributionSource {
   // For messages: the institution.
   virtual std::string_view name() const = 0;
   virtual const Coverage& coverage() const = 0;
+  // A cursor reads whole frames of this many elements, wherever it starts.
+  virtual int64_t elements_per_frame() const = 0;
   // A cursor that starts at covered element `first`.
   virtual absl::StatusOr<std::unique_ptr<ContributionCursor>> Open(
       int64_t first) const = 0;
@@ -64,10 +66,10 @@ struct FoldOptions {
   // Groups with fewer contributions of non-zero weight are held.
   size_t min_contributors = 1;
   int threads = 1;
-  // Elements that a thread takes at a time: a whole number of frames, so that
-  // threads rarely open the same chunk. Memory: 4 bytes of it, threads + 1
-  // times (once with one thread).
-  int64_t segment_elements = 4 * kF32ElementsPerFrame;
+  // Elements that a thread takes at a time: a whole number of frames of any
+  // size, so that threads rarely open the same chunk. Memory: 4 bytes of it,
+  // threads + 1 times (once with one thread).
+  int64_t segment_elements = 4 * kMaxElementsPerFrame;
   // Elements read, folded and written at a time, to stay in the L2 cache.
   int64_t block_elements = int64_t{1} << 16;
   // Looked at between blocks.

@@ -27,7 +27,7 @@ namespace consilium {
 //   28  u32  zero
 //
 // Then codec header and body. A payload is frame 0 (metadata) and the
-// parameter frames in order, each but the last with the codec's full count.
+// parameter frames in order, each but the last with the round's full count.
 inline constexpr uint32_t kFrameMagic = 0x4D524643;
 inline constexpr uint8_t kFrameVersion = 1;
 inline constexpr size_t kFrameHeaderBytes = 32;

@@ -7,14 +7,21 @@
 #include <numeric>
 #include <vector>
 
+#include "consilium/base/strings.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int64_t kFull = kF32ElementsPerFrame;
+constexpr int64_t kFull = kMaxElementsPerFrame;
+
+const Codec& F32(int64_t elements_per_frame = kFull) {
+  return **FindCodec(CodecId::kF32, elements_per_frame);
+}
 
 std::vector<float> Ramp(size_t n) {
   std::vector<float> values(n);
@@ -22,21 +29,68 @@ std::vector<float> Ramp(size_t n) {
   return values;
 }
 
-TEST(F32CodecTest, IsFoundById) {
-  const Codec* const codec = FindCodec(CodecId::kF32);
-  ASSERT_NE(codec, nullptr);
-  EXPECT_EQ(codec->name(), "f32");
-  EXPECT_EQ(FindCodec(CodecId::kRing24), nullptr);
+TEST(FindCodecTest, HasOneObjectForEachFrameSize) {
+  EXPECT_THAT(kFrameSizes, ElementsAre(258048, 129024, 64512, 32256, 16128));
+  for (const int64_t size : kFrameSizes) {
+    ASSERT_OK_AND_ASSIGN(const Codec* const codec,
+                         FindCodec(CodecId::kF32, size));
+    EXPECT_EQ(codec->id(), CodecId::kF32);
+    EXPECT_EQ(codec->name(), "f32");
+    EXPECT_EQ(codec->elements_per_frame(), size);
+    EXPECT_EQ(*FindCodec(CodecId::kF32, size), codec);
+  }
+  EXPECT_EQ(CodecName(CodecId::kF32), "f32");
+}
+
+TEST(FindCodecTest, RefusesOtherSizesAndCodecs) {
+  for (const int64_t size :
+       {int64_t{0}, int64_t{-1}, int64_t{1}, kFull + 1, kFull - 1, 2 * kFull,
+        kFull / 32, kFull / 3, INT64_MAX, INT64_MIN}) {
+    EXPECT_THAT(FindCodec(CodecId::kF32, size),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(Cat("is ", size, ", must be one of")),
+                               HasSubstr("258048, 129024, 64512, 32256, "
+                                         "16128"))));
+  }
+  EXPECT_THAT(FindCodec(CodecId::kRing24, kFull),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("65")));
+  EXPECT_EQ(CodecName(CodecId::kRing24), "");
+}
+
+TEST(FrameSizeTest, IsTheLargestWithWhichAllFramesFit) {
+  constexpr int64_t kDefault = int64_t{2} << 20;
+  const auto size = [](int64_t frames) {
+    return FrameSizeFor(frames, kDefault);
+  };
+  EXPECT_EQ(size(1), 258048);
+  EXPECT_EQ(size(2), 258048);
+  EXPECT_EQ(size(3), 129024);
+  EXPECT_EQ(size(4), 129024);
+  EXPECT_EQ(size(5), 64512);
+  EXPECT_EQ(size(8), 64512);
+  EXPECT_EQ(size(9), 32256);
+  EXPECT_EQ(size(16), 32256);
+  EXPECT_EQ(size(17), 16128);
+  EXPECT_EQ(size(32), 16128);
+  // None is smaller, whatever the cohort.
+  EXPECT_EQ(size(33), 16128);
+  EXPECT_EQ(size(INT64_MAX), 16128);
+  EXPECT_EQ(FrameSizeFor(1, 0), 16128);
+  EXPECT_EQ(FrameSizeFor(1, int64_t{64} << 10), 16128);
+  EXPECT_EQ(FrameSizeFor(1000, int64_t{1} << 30), 258048);
+  // A frame counts with its header.
+  EXPECT_EQ(FrameSizeFor(2, 2 * 1'032'224), 258048);
+  EXPECT_EQ(FrameSizeFor(2, 2 * 1'032'224 - 1), 129024);
 }
 
 TEST(F32CodecTest, AFullFrameAndItsTagFitAMebibyte) {
-  const Codec& codec = *FindCodec(CodecId::kF32);
+  const Codec& codec = F32();
   EXPECT_EQ(codec.MaxFrameBytes(kFull), 1'032'224u);
   EXPECT_LE(codec.MaxFrameBytes(kFull), kMaxFrameBytes);
 }
 
 TEST(F32CodecTest, DecodesInPlaceWhereAlignmentAllows) {
-  const Codec& codec = *FindCodec(CodecId::kF32);
+  const Codec& codec = F32();
   const std::vector<float> values = Ramp(1001);
   std::vector<std::byte> memory(codec.MaxFrameBytes(1001) + 1);
   for (const size_t shift : {0u, 1u}) {
@@ -82,14 +136,19 @@ TEST(F32CodecTest, RefusesOtherFrames) {
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+class PayloadWriterSizeTest : public ::testing::TestWithParam<int64_t> {};
+INSTANTIATE_TEST_SUITE_P(FrameSizes, PayloadWriterSizeTest,
+                         ::testing::ValuesIn(kFrameSizes));
+
 // Sizes around whole frames, handed over in pieces of various lengths.
-TEST(PayloadWriterTest, CutsAtFullFramesHoweverElementsArrive) {
-  const Codec& codec = *FindCodec(CodecId::kF32);
+TEST_P(PayloadWriterSizeTest, CutsAtFullFramesHoweverElementsArrive) {
+  const int64_t full = GetParam();
+  const Codec& codec = F32(full);
   for (const int64_t n :
-       {int64_t{1}, kFull - 1, kFull, kFull + 1, 2 * kFull, 2 * kFull + 3}) {
+       {int64_t{1}, full - 1, full, full + 1, 2 * full, 2 * full + 3}) {
     const std::vector<float> values = Ramp(static_cast<size_t>(n));
-    for (const size_t piece : {size_t{100'000}, static_cast<size_t>(kFull),
-                               static_cast<size_t>(n)}) {
+    for (const size_t piece :
+         {size_t{100'000}, static_cast<size_t>(full), static_cast<size_t>(n)}) {
       std::vector<std::vector<std::byte>> frames;
       PayloadWriter writer(n, &codec, [&](std::span<const std::byte> frame) {
         frames.emplace_back(frame.begin(), frame.end());
@@ -113,13 +172,13 @@ TEST(PayloadWriterTest, CutsAtFullFramesHoweverElementsArrive) {
             const DecodedFrame frame,
             DecodeParameterFrame(frames[f], CrcCheck::kVerify, &scratch));
         EXPECT_EQ(frame.first_element, std::ssize(read));
-        EXPECT_TRUE(f + 1 == frames.size() ||
-                    std::ssize(frame.values) == kFull);
+        EXPECT_TRUE(f + 1 == frames.size() || std::ssize(frame.values) == full);
         read.insert(read.end(), frame.values.begin(), frame.values.end());
         bytes += std::ssize(frames[f]);
       }
       EXPECT_TRUE(read == values);
       EXPECT_EQ(writer.bytes(), bytes);
+      EXPECT_EQ(bytes - std::ssize(frames[0]), MaxParameterBytes(codec, n));
     }
   }
 }
@@ -127,8 +186,7 @@ TEST(PayloadWriterTest, CutsAtFullFramesHoweverElementsArrive) {
 TEST(PayloadWriterTest, HoldsTheCallerToTheOrder) {
   constexpr auto kPrecondition = absl::StatusCode::kFailedPrecondition;
   PayloadWriter writer(
-      10, FindCodec(CodecId::kF32),
-      [](std::span<const std::byte>) { return absl::OkStatus(); });
+      10, &F32(), [](std::span<const std::byte>) { return absl::OkStatus(); });
   const std::vector<float> values(11);
   EXPECT_THAT(writer.Append(values), StatusIs(kPrecondition));
   EXPECT_OK(writer.WriteMetadata({}));
@@ -140,10 +198,9 @@ TEST(PayloadWriterTest, HoldsTheCallerToTheOrder) {
 }
 
 TEST(PayloadWriterTest, PassesOnTheErrorOfItsSink) {
-  PayloadWriter writer(1, FindCodec(CodecId::kF32),
-                       [](std::span<const std::byte>) {
-                         return absl::ResourceExhaustedError("full");
-                       });
+  PayloadWriter writer(1, &F32(), [](std::span<const std::byte>) {
+    return absl::ResourceExhaustedError("full");
+  });
   EXPECT_THAT(writer.WriteMetadata({}),
               StatusIs(absl::StatusCode::kResourceExhausted));
 }

@@ -65,7 +65,7 @@ class ContributionCheckTest : public ::testing::Test {
 
   const Layout layout_;
   const CoveredSpace space_;
-  const Codec* const codec_ = FindCodec(CodecId::kF32);
+  const Codec* const codec_ = *FindCodec(CodecId::kF32, kMaxElementsPerFrame);
   std::vector<float> values_;
 };
 

@@ -26,6 +26,7 @@ class MemorySource final : public ContributionSource {
 
   std::string_view name() const override { return name_; }
   const Coverage& coverage() const override { return space_.coverage(); }
+  int64_t elements_per_frame() const override { return frame; }
   absl::StatusOr<std::unique_ptr<ContributionCursor>> Open(
       int64_t first) const override;
 
@@ -33,6 +34,7 @@ class MemorySource final : public ContributionSource {
 
   std::vector<float> values;  // covered flat space
   size_t piece = 0;
+  int64_t frame = kMaxElementsPerFrame;
   std::optional<int64_t> fail_at;
   bool fail_finish = false;
   mutable std::atomic<int> opened = 0;

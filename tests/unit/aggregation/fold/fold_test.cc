@@ -189,17 +189,23 @@ TEST_F(FoldTest, OneThreadOpensEachContributionOnce) {
 }
 
 // What a held group lets pass by is skipped by a new cursor, when it is more
-// than a frame, and read over otherwise.
+// than a frame of its contribution, and read over otherwise.
 TEST_F(FoldTest, SkipsLongPassagesByReopening) {
-  const int64_t frame = kF32ElementsPerFrame;
-  for (const auto& [gap, opened] :
-       {std::pair{frame, 1}, std::pair{frame + 1, 2}}) {
+  struct Passage {
+    int64_t frame;
+    int64_t gap;
+    int opened;
+  };
+  for (const auto& [frame, gap, opened] :
+       {Passage{258048, 258048, 1}, Passage{258048, 258049, 2},
+        Passage{16128, 16128, 1}, Passage{16128, 16129, 2}}) {
     FoldCase c{.layout = Shared(Layout::Parse(
                    Cat("consilium-layout 1\nshared F32 5 a\nexpert/0/0 F32 ",
                        gap, " b\nshared F32 5 c\n")))};
     c.base.resize(static_cast<size_t>(c.layout->total_elements()));
     c.sources.push_back(std::make_unique<MemorySource>(
         "bank", c.layout.get(), Coverage::All(*c.layout)));
+    c.sources[0]->frame = frame;
     std::vector<float>& values = c.sources[0]->values;
     for (size_t i = 0; i < values.size(); ++i) {
       values[i] = static_cast<float>(i);

@@ -157,7 +157,7 @@ void FakeCoordinator::Open(uint64_t round, const SignedVersionRef& base,
   s.layout_digest = layout_digest_;
   if (sealed) s.sealing_public_key = round_key_.public_key();
   s.codecs = {0};
-  s.elements_per_frame = 258048;
+  s.elements_per_frame = elements_per_frame_;
   s.max_update_bytes = 64 << 20;
   s.weight_max = 1e6;
   s.min_examples = 3;
@@ -232,7 +232,8 @@ BeginOutcome FakeCoordinator::BeginLocked(const Manifest& manifest) {
     round.live->manifest = manifest;
   }
   round.live->durable = round.live->chunks.size();  // synced at admission
-  return UploadAccepted{manifest.upload_id, round.live->durable, window_};
+  return UploadAccepted{manifest.upload_id, round.live->durable,
+                        window_at_begin_ ? window_ : 0};
 }
 
 CommitOutcome FakeCoordinator::CommitLocked(const std::string& upload_id,

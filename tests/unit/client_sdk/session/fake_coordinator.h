@@ -93,6 +93,14 @@ class FakeCoordinator {
   // Chunks between two acknowledgements.
   void set_ack_every(int chunks) { ack_every_ = chunks; }
   void set_window(uint64_t bytes) { window_ = bytes; }
+  // Whether answers to BeginUpload name the window, as greetings do.
+  void set_window_at_begin(bool on) { window_at_begin_ = on; }
+  // Of rounds opened from now on.
+  void set_elements_per_frame(uint32_t elements) {
+    elements_per_frame_ = elements;
+  }
+  // As greetings say; 0: they do not.
+  void set_max_chunk(uint64_t bytes) { max_chunk_ = bytes; }
   // Streams take chunks and say nothing while on.
   void SetMute(bool on);
 
@@ -155,6 +163,9 @@ class FakeCoordinator {
   std::function<void(SignedReceipt&)> edit_receipt_;
   int ack_every_ = 2;
   uint64_t window_ = uint64_t{32} << 20;
+  bool window_at_begin_ = true;
+  uint64_t max_chunk_ = uint64_t{1} << 20;
+  uint32_t elements_per_frame_ = 258048;
 
   mutable Mutex mutex_;
   CondVar wake_;

@@ -39,7 +39,7 @@ absl::StatusOr<Greeting> FakeTransport::Hello(const HelloCall&,
           greeting.layout_bytes = far_->objects_[far_->layout_digest_].size();
         }
         greeting.max_update_bytes = 64 << 20;
-        greeting.max_chunk_bytes = 1 << 20;
+        greeting.max_chunk_bytes = far_->max_chunk_;
         greeting.upload_window_bytes = far_->window_;
         greeting.long_poll = absl::Seconds(60);
         greeting.certificate_not_after = far_->clock_->Now() + absl::Hours(1);

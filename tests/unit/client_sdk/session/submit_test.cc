@@ -80,8 +80,8 @@ TEST(SubmitTest, CarriesEveryElementOnce) {
   EXPECT_EQ(manifest.elements, 1100015u);
   ASSERT_EQ(manifest.chunk_count, 6u);  // metadata and five frames
   std::vector<size_t> ends;
-  const size_t full = 32 + 4 * size_t{kF32ElementsPerFrame};
-  const size_t last = 32 + 4 * (1100015 - 4 * size_t{kF32ElementsPerFrame});
+  const size_t full = 32 + 4 * size_t{kMaxElementsPerFrame};
+  const size_t last = 32 + 4 * (1100015 - 4 * size_t{kMaxElementsPerFrame});
   ends.push_back(payload.size() - 4 * full - last);
   for (int i = 0; i < 4; ++i) ends.push_back(ends.back() + full);
   ends.push_back(payload.size());
@@ -105,6 +105,83 @@ TEST(SubmitTest, CarriesEveryElementOnce) {
   ASSERT_FALSE(seen.empty());
   EXPECT_EQ(seen.back().done_bytes, payload.size());
   EXPECT_EQ(seen.back().total_bytes, payload.size());
+}
+
+// The frames are those of the round; the elements in them are the same.
+TEST(SubmitTest, CutsFramesOfTheSizeThatTheRoundAnnounced) {
+  for (const int64_t size : kFrameSizes) {
+    SCOPED_TRACE(size);
+    Harness h;
+    h.coordinator.set_elements_per_frame(static_cast<uint32_t>(size));
+    h.coordinator.OpenRound(1);
+    ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+    ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
+    ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
+    const std::string payload = h.coordinator.CommittedPayload(1);
+    const Manifest manifest = h.coordinator.CommittedManifest(1);
+    EXPECT_EQ(manifest.elements_per_frame, size);
+    ASSERT_EQ(manifest.chunk_count, 2 + 1100015 / static_cast<uint64_t>(size));
+    const size_t full = 32 + 4 * static_cast<size_t>(size);
+    const size_t last = 32 + 4 * static_cast<size_t>(1100015 % size);
+    std::vector<size_t> ends = {payload.size() - last -
+                                (manifest.chunk_count - 2) * full};
+    while (ends.size() + 1 < manifest.chunk_count) {
+      ends.push_back(ends.back() + full);
+    }
+    ends.push_back(payload.size());
+    std::vector<float> want;
+    for (const TensorSlot& slot : h.coordinator.layout().slots()) {
+      const std::vector<float> part = Delta(slot);
+      want.insert(want.end(), part.begin(), part.end());
+    }
+    EXPECT_TRUE(Decode(payload, ends) == want);
+  }
+}
+
+TEST(SubmitTest, RefusesAnAnnouncedFrameSizeThatThereIsNot) {
+  Harness h;
+  h.coordinator.set_elements_per_frame(100'000);
+  h.coordinator.OpenRound(1);
+  ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+  ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
+  EXPECT_THAT(session->Submit(task, h.FullUpdate(), {}, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       ::testing::AllOf(HasSubstr("announcement of round 1"),
+                                        HasSubstr("100000, must be one of"))));
+  EXPECT_EQ(h.coordinator.uploads_seen(), 0u);
+  EXPECT_THAT(h.OutboxFiles(), IsEmpty());
+}
+
+// Before the upload begins, and without losing it.
+TEST(SubmitTest, SendsNoChunkLargerThanTheCoordinatorTakes) {
+  Harness h;
+  constexpr uint64_t kChunk = 32 + 4 * 258048 + 16;
+  h.coordinator.set_max_chunk(kChunk - 1);
+  h.coordinator.OpenRound(1);
+  {
+    ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+    ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
+    EXPECT_THAT(session->Submit(task, h.FullUpdate(), {}, {}),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         ::testing::AllOf(
+                             HasSubstr("chunk 1 of the upload for round 1 has "
+                                       "1032240 bytes"),
+                             HasSubstr("at most 1032239 (max_chunk_bytes)"))));
+  }
+  EXPECT_EQ(h.coordinator.uploads_seen(), 0u);
+  EXPECT_THAT(h.OutboxFiles(), SizeIs(1));
+  {
+    h.coordinator.set_max_chunk(kChunk);
+    ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+    ASSERT_OK(session->ResumePending({}, {}));
+    EXPECT_EQ(Sha256(h.coordinator.CommittedPayload(1)), Reference().digest);
+  }
+  // One that says nothing takes any.
+  h.coordinator.set_max_chunk(0);
+  h.coordinator.OpenRound(2);
+  ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+  ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
+  EXPECT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
 }
 
 TEST(SubmitTest, SourceAndUpdateGiveTheSameBytes) {
@@ -341,15 +418,33 @@ TEST(SubmitTest, ASuspendedInstitutionKeepsItsWork) {
   EXPECT_TRUE(std::holds_alternative<Receipt>(resumed[0].outcome));
 }
 
+// A coordinator that acknowledges nothing until the stream is cut gets as much
+// as the window lets out, whether it named that at once or in its greeting.
 TEST(SubmitTest, NeverMoreInFlightThanTheWindow) {
+  for (const bool at_begin : {true, false}) {
+    Harness h;
+    h.options.stall_timeout = absl::Milliseconds(20);
+    h.coordinator.SetMute(true);
+    // Two chunks with their tags, but for a byte.
+    constexpr uint64_t kWindow = uint64_t{2} * (32 + 4 * 258048 + 16) - 1;
+    h.coordinator.set_window(kWindow);
+    h.coordinator.set_window_at_begin(at_begin);
+    h.coordinator.OpenRound(1);
+    ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
+    ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
+    ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
+    EXPECT_GT(h.coordinator.max_in_flight(), 0u);
+    EXPECT_LE(h.coordinator.max_in_flight(), kWindow);
+  }
+}
+
+TEST(SubmitTest, AWindowSmallerThanAChunkStillMoves) {
   Harness h;
   h.coordinator.set_ack_every(1);
-  h.coordinator.set_window(2'200'000);  // two chunks
   h.coordinator.OpenRound(1);
   ASSERT_OK_AND_ASSIGN(auto session, h.Connect());
   ASSERT_OK_AND_ASSIGN(TrainTask task, h.Task(*session));
   ASSERT_OK(session->Submit(task, h.FullUpdate(), {}, {}));
-  EXPECT_LE(h.coordinator.max_in_flight(), 2'200'000u);
   // A window smaller than a chunk still moves, one at a time.
   h.coordinator.set_window(1000);
   h.coordinator.OpenRound(2);

@@ -173,6 +173,7 @@ TEST(ConfigTest, MistakesNameKeyValueAndLimit) {
   bad("[storage]\ndata_dir = \"\"", "must be a path");
   bad("[storage]\ndata_dir = \"a\\nb\"", "without control characters");
   bad("[limits]\nupload_window_bytes = \"64KiB\"", "between 1 MiB and 1 GiB");
+  bad("[limits]\nframe_memory = \"63KiB\"", "between 64 KiB and 1 GiB");
   bad("[listen]\naddress = \"\"", "host:port");
   bad("[listen]\naddress = \"host\"", "host:port");
   bad("[listen]\naddress = \"host:99999\"", "host:port");

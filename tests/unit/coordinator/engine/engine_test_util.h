@@ -36,6 +36,22 @@ class EngineTest : public StoreTest {
 
   // Over store_, which is seeded.
   void StartEngine() {
+    MakeEngine();
+    // The seed's version is no version file.
+    ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
+      row.current_version.reset();
+      return SetFederation(tx, row);
+    }));
+    ASSERT_OK(engine_->StartForTest());
+  }
+  // Over what the one before left in the store.
+  absl::Status RestartEngine() {
+    engine_.reset();
+    MakeEngine();
+    return engine_->StartForTest();
+  }
+  void MakeEngine() {
     EngineOptions options;
     options.federation = "cards";
     options.round_defaults.deadline = absl::Hours(1);
@@ -53,13 +69,6 @@ class EngineTest : public StoreTest {
       if (on_log_) on_log_(text);
     };
     engine_ = std::make_unique<Engine>(std::move(options), std::move(deps));
-    // The seed's version is no version file.
-    ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
-      CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
-      row.current_version.reset();
-      return SetFederation(tx, row);
-    }));
-    ASSERT_OK(engine_->StartForTest());
   }
   virtual RandomSource* random_source() { return &random_; }
   virtual const LiveIssuingCa* ca() { return nullptr; }

@@ -365,5 +365,53 @@ TEST(CheckManifestTest, EachFieldIsComparedWithTheRound) {
   EXPECT_EQ(refused([](M& m) { m.sealed = false; }), RefusalCode::kUnsealed);
 }
 
+// Each round has its own: another size is refused even where it is a good one,
+// and what the frames can hold follows from it.
+TEST(CheckManifestTest, FramesAreOfTheSizeThatTheRoundAnnounced) {
+  for (const int64_t size : kFrameSizes) {
+    SCOPED_TRACE(size);
+    const auto round =
+        MakeTestRound(kTestUploadLayout, true, int64_t{64} << 20, size);
+    const UploadManifest good =
+        MakeTestUpload(*round, "bank-a", "\x01").manifest;
+    EXPECT_EQ(good.chunk_count, 1 + kMaxElementsPerFrame / size);
+    EXPECT_FALSE(CheckManifest(good, *round).has_value());
+    const auto message = [&](UploadManifest m) {
+      const auto refused = CheckManifest(m, *round);
+      return refused.has_value() ? refused->message : "taken";
+    };
+    for (const int64_t other : kFrameSizes) {
+      if (other == size) continue;
+      const auto other_round =
+          MakeTestRound(kTestUploadLayout, true, int64_t{64} << 20, other);
+      EXPECT_EQ(
+          message(MakeTestUpload(*other_round, "bank-a", "\x01").manifest),
+          Cat("elements_per_frame is ", other, ", round 7 announced ", size));
+    }
+    // Metadata fill a chunk at most, parameters their frames.
+    UploadManifest most = good;
+    const int64_t frames = kMaxElementsPerFrame / size;
+    most.payload_bytes = (1 << 20) - 16 + 4 * kMaxElementsPerFrame +
+                         frames * static_cast<int64_t>(kFrameHeaderBytes);
+    EXPECT_EQ(message(most), "taken");
+    ++most.payload_bytes;
+    EXPECT_THAT(message(most), HasSubstr("frames hold"));
+  }
+}
+
+TEST(CheckManifestTest, ARoundOfAFrameSizeThatThereIsNotTakesNothing) {
+  const auto good = MakeTestRound();
+  auto round = std::make_shared<RoundContext>();
+  round->statement = good->statement;
+  round->statement.elements_per_frame = 1000;
+  round->layout = good->layout;
+  UploadManifest m = MakeTestUpload(*good, "bank-a", "\x0c").manifest;
+  m.elements_per_frame = 1000;
+  const auto refused = CheckManifest(m, *round);
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_EQ(refused->code, RefusalCode::kBadManifest);
+  EXPECT_THAT(refused->message, HasSubstr("is 1000, must be one of 258048"));
+}
+
 }  // namespace
 }  // namespace consilium

@@ -95,6 +95,29 @@ TEST(RoundJsonTest, StatesRoundTripWithEveryField) {
               IsOkAndHolds(h.state));
 }
 
+// Rounds from before frames had a size of their own go on with what they
+// announced.
+TEST(RoundJsonTest, AStateWithoutAFrameSizeHasTheOneOfItsTime) {
+  RoundHarness h;
+  h.state.elements_per_frame = 64512;
+  std::string json = RoundStateToJson(h.state);
+  ASSERT_OK_AND_ASSIGN(RoundState read, RoundStateFromJson(json));
+  EXPECT_EQ(read.elements_per_frame, 64512);
+  const std::string field = R"("elements_per_frame":64512,)";
+  const size_t at = json.find(field);
+  ASSERT_NE(at, std::string::npos) << json;
+  json.erase(at, field.size());
+  ASSERT_OK_AND_ASSIGN(read, RoundStateFromJson(json));
+  EXPECT_EQ(read.elements_per_frame, 258048);
+  h.state.elements_per_frame = 258048;
+  EXPECT_EQ(read, h.state);
+  // Later ones have it, and fields after it still have to be there.
+  json.insert(at, R"("elements_per_frame":"many",)");
+  EXPECT_THAT(RoundStateFromJson(json),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("elements_per_frame must be an integer")));
+}
+
 TEST(RoundJsonTest, DamagedStatesAreRefused) {
   RoundHarness h;
   std::string json = RoundStateToJson(h.state);
