@@ -1,6 +1,7 @@
 #include "coordinator/store/spool.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "consilium/base/status_macros.h"
@@ -67,27 +68,39 @@ absl::StatusOr<std::unique_ptr<SpoolReader>> SpoolReader::Open(
 
 absl::Status SpoolReader::Scan(int64_t first_offset) {
   CONSILIUM_ASSIGN_OR_RETURN(const int64_t size, file_->Size());
-  // A record takes at least head + 1 bytes: bounds what a header can claim.
-  offsets_.reserve(static_cast<size_t>(std::min<int64_t>(
-      static_cast<int64_t>(header_.total_chunks),
-      (size - first_offset) / static_cast<int64_t>(kSpoolRecordHead + 1))));
   end_ = first_offset;
   while (true) {
     SpoolRecordHead head;
-    CONSILIUM_ASSIGN_OR_RETURN(const bool good,
-                               ReadRecordHead(file_.get(), end_, size,
-                                              offsets_.size(), header_, &head));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const bool good,
+        ReadRecordHead(file_.get(), end_, size, records_, header_, &head));
     if (!good) return absl::OkStatus();
-    offsets_.push_back(end_);
+    const auto bytes = static_cast<int64_t>(kSpoolRecordHead + head.length);
+    if (runs_.empty() || runs_.back().bytes != bytes) {
+      runs_.push_back({records_, end_, bytes});
+    }
+    ++records_;
     if (header_.vectors > 1) vectors_.push_back(head.vector);
-    end_ += static_cast<int64_t>(kSpoolRecordHead + head.length);
+    end_ += bytes;
   }
+}
+
+const SpoolReader::Run& SpoolReader::RunOf(uint64_t index) const {
+  const auto after = std::upper_bound(
+      runs_.begin(), runs_.end(), index,
+      [](uint64_t i, const Run& run) { return i < run.first; });
+  return *std::prev(after);
+}
+
+int64_t SpoolReader::BodyOf(uint64_t index) const {
+  const Run& run = RunOf(index);
+  return run.offset + static_cast<int64_t>(index - run.first) * run.bytes +
+         static_cast<int64_t>(kSpoolRecordHead);
 }
 
 size_t SpoolReader::record_bytes(uint64_t index) const {
   if (index >= records()) return 0;
-  const int64_t next = index + 1 < records() ? offsets_[index + 1] : end_;
-  return static_cast<size_t>(next - offsets_[index]) - kSpoolRecordHead;
+  return static_cast<size_t>(RunOf(index).bytes) - kSpoolRecordHead;
 }
 
 absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
@@ -102,23 +115,21 @@ absl::StatusOr<SpoolReader::Record> SpoolReader::ReadRecord(
                                           " has ", bytes, " bytes, the buffer ",
                                           buffer.size()));
   }
-  CONSILIUM_RETURN_IF_ERROR(ReadExactlyAt(
-      file_.get(), offsets_[index] + static_cast<int64_t>(kSpoolRecordHead),
-      buffer.first(bytes)));
+  CONSILIUM_RETURN_IF_ERROR(
+      ReadExactlyAt(file_.get(), BodyOf(index), buffer.first(bytes)));
   return Record{vectors_.empty() ? 0 : vectors_[index], bytes};
 }
 
 absl::Status SpoolReader::ReadPart(uint64_t index, size_t offset,
                                    std::span<std::byte> out) const {
   const size_t bytes = record_bytes(index);
-  if (offset > bytes || out.size() > bytes - offset) {
+  if (index >= records() || offset > bytes || out.size() > bytes - offset) {
     return absl::OutOfRangeError(Cat("spool ", path_, ": record ", index,
                                      " has ", bytes, " bytes, not ", offset,
                                      " + ", out.size()));
   }
-  return ReadExactlyAt(
-      file_.get(),
-      offsets_[index] + static_cast<int64_t>(kSpoolRecordHead + offset), out);
+  return ReadExactlyAt(file_.get(),
+                       BodyOf(index) + static_cast<int64_t>(offset), out);
 }
 
 // --- SpoolResumer ------------------------------------------------------------

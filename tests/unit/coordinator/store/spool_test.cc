@@ -92,6 +92,34 @@ TEST_F(SpoolTest, WhatWasAppendedIsReadBack) {
   EXPECT_EQ(reader->file_bytes(), info.size);
 }
 
+// As an upload has them: metadata, whole frames, a short one. However many
+// frames there are, the index stays small.
+TEST_F(SpoolTest, ReadersIndexRecordsOfOneLengthTogether) {
+  constexpr uint64_t kRecords = 500;
+  const auto body = [](uint64_t i) {
+    const size_t filler = i == 0 ? 7 : i + 1 == kRecords ? 3 : 20;
+    return Cat(1000 + i, std::string(filler, '.'));
+  };
+  auto writer = Create(kRecords);
+  for (uint64_t i = 0; i < kRecords; ++i) {
+    ASSERT_OK(writer->Append(i, AsBytes(body(i))));
+  }
+  ASSERT_OK(writer->Flush());
+  const std::vector<std::string> all = ReadAll();
+  ASSERT_EQ(all.size(), kRecords);
+  ASSERT_OK_AND_ASSIGN(const auto reader, spools_.OpenReader(path_));
+  EXPECT_EQ(reader->runs(), 3u);
+  for (uint64_t i = 0; i < kRecords; ++i) {
+    EXPECT_EQ(all[i], body(i));
+    EXPECT_EQ(reader->record_bytes(i), body(i).size());
+    std::string part(3, '\0');
+    ASSERT_OK(reader->ReadPart(i, 2, WritableBytes(part)));
+    EXPECT_EQ(part, body(i).substr(2, 3));
+  }
+  EXPECT_THAT(reader->ReadPart(kRecords, 0, {}),
+              StatusIs(absl::StatusCode::kOutOfRange));
+}
+
 TEST_F(SpoolTest, ReadersCheckIndexAndBuffer) {
   auto writer = Create(2);
   Append(*writer, 0, 1);
