@@ -113,7 +113,7 @@ TEST_F(SpoolTest, ReadersIndexRecordsOfOneLengthTogether) {
     EXPECT_EQ(all[i], body(i));
     EXPECT_EQ(reader->record_bytes(i), body(i).size());
     std::string part(3, '\0');
-    ASSERT_OK(reader->ReadPart(i, 2, WritableBytes(part)));
+    ASSERT_OK(reader->ReadPart(i, 2, std::as_writable_bytes(std::span(part))));
     EXPECT_EQ(part, body(i).substr(2, 3));
   }
   EXPECT_THAT(reader->ReadPart(kRecords, 0, {}),
