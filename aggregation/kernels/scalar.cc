@@ -1,5 +1,6 @@
 #include "aggregation/kernels/scalar.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -54,6 +55,29 @@ Stats ScanStats(std::span<const float> x) {
   }
   stats.sum_squares = lanes[0];
   return stats;
+}
+
+void Gram(std::span<const float* const> rows, size_t length,
+          std::span<double> out) {
+  const size_t count = rows.size();
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t j = 0; j < count; ++j) {
+      double sum = 0;
+      for (size_t first = 0; first < length; first += kGramChunk) {
+        double lanes[kGramLanes] = {};
+        const size_t n = std::min(kGramChunk, length - first);
+        for (size_t t = 0; t < n; ++t) {
+          lanes[t % kGramLanes] += static_cast<double>(rows[i][first + t]) *
+                                   static_cast<double>(rows[j][first + t]);
+        }
+        for (size_t half = kGramLanes / 2; half > 0; half /= 2) {
+          for (size_t k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+        }
+        sum += lanes[0];
+      }
+      out[i * count + j] = sum;
+    }
+  }
 }
 
 void AddScaled(std::span<float> y, std::span<const float> x, double scale) {

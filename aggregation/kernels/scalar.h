@@ -19,6 +19,8 @@ void Finish(std::span<const float> base, std::span<const double> acc,
 bool FoldBlock(std::span<float> values, std::span<const float* const> xs,
                std::span<const double> ws, double denominator);
 Stats ScanStats(std::span<const float> x);
+void Gram(std::span<const float* const> rows, size_t length,
+          std::span<double> out);
 void AddScaled(std::span<float> y, std::span<const float> x, double scale);
 void Subtract(std::span<const float> a, std::span<const float> b,
               std::span<float> out);

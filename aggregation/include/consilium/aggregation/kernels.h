@@ -40,6 +40,16 @@ struct Stats {
 inline constexpr size_t kStatsLanes = 16;
 Stats ScanStats(std::span<const float> x);
 
+// out[i * rows.size() + j] = sum over t < length of rows[i][t] * rows[j][t], in
+// double: the Gram matrix of the rows. Elements go by chunks of kGramChunk, in
+// them element t to accumulator t mod kGramLanes; those are added pairwise (as
+// above), and the chunks one by one. The order is part of the function.
+// Each row holds `length` floats, `out` rows.size()^2 doubles.
+inline constexpr size_t kGramLanes = 8;
+inline constexpr size_t kGramChunk = 512;
+void Gram(std::span<const float* const> rows, size_t length,
+          std::span<double> out);
+
 // y[i] = float(double(y[i]) + scale * double(x[i])).
 void AddScaled(std::span<float> y, std::span<const float> x, double scale);
 

@@ -173,6 +173,27 @@ TEST(ScanStatsTest, CountsSquaresAndFindsTheLargest) {
   EXPECT_EQ(stats.non_finite, 3u);
 }
 
+TEST(GramTest, EveryTargetHasTheBitsOfTheScalarTwin) {
+  ForEachTarget([] {
+    for (const size_t count : {size_t{1}, size_t{2}, size_t{3}, size_t{4},
+                               size_t{5}, size_t{8}, size_t{11}}) {
+      for (const size_t length : {size_t{0}, size_t{1}, size_t{7}, size_t{8},
+                                  size_t{511}, size_t{512}, size_t{1500}}) {
+        std::vector<std::vector<float>> values;
+        std::vector<const float*> rows;
+        for (size_t i = 0; i < count; ++i) {
+          values.push_back(Numbers(length + 1, static_cast<uint32_t>(i)));
+        }
+        for (const auto& row : values) rows.push_back(row.data() + 1);
+        std::vector<double> out(count * count, 7), twin(count * count, 9);
+        Gram(rows, length, out);
+        scalar::Gram(rows, length, twin);
+        EXPECT_EQ(Bits(out), Bits(twin)) << count << " rows of " << length;
+      }
+    }
+  });
+}
+
 TEST(ElementwiseTest, EveryTargetHasTheBitsOfTheScalarTwin) {
   ForEachTarget([] {
     for (const size_t n : kSizes) {

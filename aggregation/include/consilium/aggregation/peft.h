@@ -1,0 +1,97 @@
+// LoRA adapters as Hugging Face PEFT writes them: a directory with
+// adapter_config.json and adapter_model.safetensors (checked with peft 0.21).
+// Its order of elements exists only here; everything else sees one pair of
+// factors for each matrix and expert, B row-major out x rank and A rank x in.
+//
+// A fused expert parameter (`target_parameters`, one 3-D tensor for all experts
+// of a layer) is stored as A [E r, in], expert by expert, and B [out, r E] with
+// the expert as the *fastest* index. Where a module has several adapted
+// parameters, the wrappers nest: the last of them in `target_parameters` is
+// `<module>.lora_A`, the one before `<module>.base_layer.lora_A`, and so on.
+//
+// Thread-safe: nothing here keeps state.
+#ifndef CONSILIUM_AGGREGATION_PEFT_H_
+#define CONSILIUM_AGGREGATION_PEFT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "consilium/aggregation/lora.h"
+#include "consilium/aggregation/safetensors.h"
+
+namespace consilium::peft {
+
+inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+
+struct Config {
+  int64_t rank = 0;
+  double alpha = 0;
+  bool rslora = false;  // scale alpha / sqrt(rank)
+  std::map<std::string, double> alpha_pattern =
+      {};  // by the end of a module's name
+  std::vector<std::string> target_parameters = {};  // in the order of the file
+  std::vector<std::string> modules_to_save = {};
+};
+
+// Errors: INVALID_ARGUMENT for what is no adapter configuration;
+// RESOURCE_EXHAUSTED beyond kMaxConfigBytes; UNIMPLEMENTED for a feature that
+// changes what the factors mean (another peft_type, DoRA, biases, ...); names
+// the key and its value.
+absl::StatusOr<Config> ParseConfig(std::string_view json);
+
+// One adapted matrix. Its update is scale * B A.
+struct Target {
+  // "model.layers.1.mlp.experts.3.gate_up_proj", "model.layers.0.q_proj".
+  std::string name;
+  lora::MatrixShape shape;  // of the factors; a fused parameter that stores
+                            // [E, in, out] has its update transposed
+  int64_t rank = 0;
+  double scale = 0;
+  // Where its factors lie.
+  std::string tensor_a;
+  std::string tensor_b;
+  int64_t expert = 0;
+  int64_t experts = 0;  // 0: not fused
+};
+
+// A tensor that is trained and saved whole (modules_to_save).
+struct Whole {
+  std::string name;    // without PEFT's prefix
+  std::string tensor;  // as in the file
+};
+
+struct Adapter {
+  std::vector<Target> targets;  // by tensor in the file's order, then expert
+  std::vector<Whole> whole;     // in the file's order
+};
+
+// Errors: INVALID_ARGUMENT naming tensor and rule: a factor without its other
+// half, shapes that do not fit each other or the rank, a tensor that is neither
+// a factor nor one of modules_to_save; UNIMPLEMENTED for dtypes other than F64,
+// F32, F16 and BF16, and for DoRA's magnitudes.
+absl::StatusOr<Adapter> ReadAdapter(const Config& config,
+                                    const SafetensorsHeader& header);
+
+// The factors of one target, widened or rounded to float32.
+// Errors: INVALID_ARGUMENT when the file is not the one of ReadAdapter().
+absl::StatusOr<lora::Factors> ReadFactors(const SafetensorsView& file,
+                                          const Target& target);
+
+// The file again, with other factors: one for each target, of its rank. Names,
+// shapes and order are those of `header`; the elements are F32.
+// Errors: INVALID_ARGUMENT for factors that do not fit, or a `whole` tensor
+// whose values are missing.
+absl::StatusOr<std::string> WriteAdapter(
+    const SafetensorsHeader& header, const Adapter& adapter,
+    std::span<const lora::Factors> factors,
+    const std::map<std::string, std::vector<float>>& whole);
+
+}  // namespace consilium::peft
+
+#endif  // CONSILIUM_AGGREGATION_PEFT_H_
