@@ -24,9 +24,10 @@ void Machine::SettleFold() {
     BeginNextFold();
   } else if (s_.fold_until.has_value() && now_ >= *s_.fold_until) {
     StopFold();
-    FinishAsFailed(Cat("the fold did not finish within ",
-                       FormatDuration(s_.config.fold_timeout),
-                       " (rounds.fold_timeout); the contributions are kept"));
+    FinishAs(RoundPhase::kFailed,
+             Cat("the fold did not finish within ",
+                 FormatDuration(s_.config.fold_timeout),
+                 " (rounds.fold_timeout); the contributions are kept"));
   }
 }
 
@@ -118,9 +119,10 @@ void Machine::FoldGoesWrong(std::string reason, bool retryable, bool no_space) {
   }
   ++s_.fold_failures;
   if (!retryable || s_.fold_failures >= s_.config.fold_attempts) {
-    return FinishAsFailed(Cat(reason, " (attempt ", s_.fold_failures, " of ",
-                              s_.config.fold_attempts,
-                              "); the contributions are kept"));
+    return FinishAs(
+        RoundPhase::kFailed,
+        Cat(reason, " (attempt ", s_.fold_failures, " of ",
+            s_.config.fold_attempts, "); the contributions are kept"));
   }
   RetryFold(std::move(reason), s_.fold_failures, absl::Hours(1));
 }

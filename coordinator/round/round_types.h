@@ -142,7 +142,7 @@ struct RoundConfig {
 
 // What no configuration may exceed.
 struct RoundLimits {
-  int64_t max_members = 1'000'000;
+  int64_t max_members = 4096;  // contributions that one fold takes
   int64_t max_examples = int64_t{1} << 40;
   absl::Duration max_wait = absl::Hours(24 * 366);
 };
@@ -193,6 +193,9 @@ struct RoundState {
   int64_t base_version = 0;
   RoundConfig config;
   RoundWeighting weighting;
+  // Told with every task; fixed when the round begins, so that all of its
+  // members train alike.
+  std::map<std::string, std::string> training;
   std::vector<RoundMember> members;  // sorted by institution, no duplicates
 
   absl::Time planned_at = absl::UnixEpoch();

@@ -36,6 +36,22 @@ class EngineTest : public StoreTest {
 
   // Over store_, which is seeded.
   void StartEngine() {
+    MakeEngine();
+    // The seed's version is no version file.
+    ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
+      row.current_version.reset();
+      return SetFederation(tx, row);
+    }));
+    ASSERT_OK(engine_->StartForTest());
+  }
+  // Over store_ as the last one left it.
+  void RestartEngine() {
+    engine_.reset();
+    MakeEngine();
+    ASSERT_OK(engine_->StartForTest());
+  }
+  void MakeEngine() {
     EngineOptions options;
     options.federation = "cards";
     options.round_defaults.deadline = absl::Hours(1);
@@ -53,13 +69,6 @@ class EngineTest : public StoreTest {
       if (on_log_) on_log_(text);
     };
     engine_ = std::make_unique<Engine>(std::move(options), std::move(deps));
-    // The seed's version is no version file.
-    ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
-      CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
-      row.current_version.reset();
-      return SetFederation(tx, row);
-    }));
-    ASSERT_OK(engine_->StartForTest());
   }
   virtual RandomSource* random_source() { return &random_; }
   virtual const LiveIssuingCa* ca() { return nullptr; }
@@ -80,6 +89,27 @@ class EngineTest : public StoreTest {
     return engine_->ImportVersion(kTestOperator, std::string(kTestLayout),
                                   std::move(blob), written.digest,
                                   written.info.file_bytes, "base");
+  }
+
+  absl::StatusOr<int64_t> StartRound(const Settings& overrides = {}) {
+    return engine_->StartRound(kTestOperator, overrides, {}, "manual", "");
+  }
+  Caller CallerOf(const std::string& name) {
+    return Caller{engine_->peers().Find(name), "01"};
+  }
+  // With the blob of the version that was imported.
+  absl::StatusOr<int64_t> AddVersion(int64_t parent, VersionState state) {
+    int64_t number = 0;
+    CONSILIUM_RETURN_IF_ERROR(Write([&](WriteTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(VersionRow row, GetVersion(tx, parent));
+      row.parent = parent;
+      row.state = state;
+      CONSILIUM_ASSIGN_OR_RETURN(const InsertedVersion made,
+                                 InsertVersion(tx, row, nullptr));
+      number = made.row.number;
+      return absl::OkStatus();
+    }));
+    return number;
   }
 
   FakeClock clock_;

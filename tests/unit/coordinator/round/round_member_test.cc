@@ -138,11 +138,7 @@ TEST_F(RoundMemberTest, GivesUpAndThinksBetterOfIt) {
     m.reason.clear();
     m.progress = 0.1;
   });
-  Becomes(MemberFailed{"a", "out of memory"}, [](RoundMember& m) {
-    m.state = MemberState::kFailed;
-    m.reason = "out of memory";
-    m.progress.reset();
-  });
+  h_.Do(Declined{"a", "out of memory"});
   Becomes(UploadBegan{"a"}, [](RoundMember& m) {
     m.state = MemberState::kUploading;
     m.reason.clear();
@@ -260,7 +256,8 @@ TEST(PlanRoundTest, ARoundKeepsWhatItWasPlannedWith) {
   plan.base_version = 7;
   plan.config.quorum = 2;
   plan.weighting = {true, 12345.0};
-  plan.members = {{"b", {{"loss", 0.5}}}, {"a", {}}};
+  plan.training = {{"epochs", "5"}};
+  plan.members = {"b", "a"};
   const absl::Time now = absl::FromUnixSeconds(1767225600);
   const auto state = PlanRound(plan, now);
   ASSERT_OK(state.status());
@@ -273,7 +270,7 @@ TEST(PlanRoundTest, ARoundKeepsWhatItWasPlannedWith) {
   ASSERT_EQ(state->members.size(), 2u);
   EXPECT_EQ(state->members[0].institution, "a");
   EXPECT_EQ(state->members[1].institution, "b");
-  EXPECT_EQ(state->members[1].base_metrics, plan.members[0].base_metrics);
+  EXPECT_EQ(state->training, plan.training);
   EXPECT_EQ(state->members[1].updated_at, now);
 }
 
