@@ -232,30 +232,6 @@ absl::StatusOr<std::shared_ptr<const RoundContext>> Engine::MakeContext(
   return std::shared_ptr<const RoundContext>(std::move(context));
 }
 
-std::shared_ptr<const RoundContext> Engine::ContextOf(LiveRound& live) {
-  const std::optional<absl::Time>& deadline = live.state.deadline;
-  if (!deadline.has_value() || live.context->statement.deadline == *deadline) {
-    return live.context;
-  }
-  const auto announce = [&]() -> absl::Status {
-    std::optional<X25519PrivateKey> key;
-    if (live.context->sealing_key.has_value()) {
-      CONSILIUM_ASSIGN_OR_RETURN(
-          key, X25519PrivateKey::FromSecret(
-                   live.context->sealing_key->secret().Clone()));
-    }
-    CONSILIUM_ASSIGN_OR_RETURN(
-        live.context, MakeContext(live.state, live.base, std::move(key)));
-    return absl::OkStatus();
-  };
-  const absl::Status announced = announce();
-  if (!announced.ok()) {
-    Log("error", live.state.id, "",
-        Cat("the new deadline is not told: ", StdView(announced.message())));
-  }
-  return live.context;
-}
-
 absl::StatusOr<std::optional<X25519PrivateKey>> Engine::LoadRoundKey(
     int64_t round, int64_t attempt) {
   CONSILIUM_ASSIGN_OR_RETURN(const RoundKeyRecord record,

@@ -123,6 +123,30 @@ std::optional<absl::Time> Engine::LastSeen(const PeerState& peer) {
          (deps_.clock->Monotonic() - absl::Nanoseconds(seen));
 }
 
+std::shared_ptr<const RoundContext> Engine::ContextOf(LiveRound& live) {
+  const std::optional<absl::Time>& deadline = live.state.deadline;
+  if (!deadline.has_value() || live.context->statement.deadline == *deadline) {
+    return live.context;
+  }
+  const auto announce = [&]() -> absl::Status {
+    std::optional<X25519PrivateKey> key;
+    if (live.context->sealing_key.has_value()) {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          key, X25519PrivateKey::FromSecret(
+                   live.context->sealing_key->secret().Clone()));
+    }
+    CONSILIUM_ASSIGN_OR_RETURN(
+        live.context, MakeContext(live.state, live.base, std::move(key)));
+    return absl::OkStatus();
+  };
+  const absl::Status announced = announce();
+  if (!announced.ok()) {
+    Log("error", live.state.id, "",
+        Cat("the new deadline is not told: ", StdView(announced.message())));
+  }
+  return live.context;
+}
+
 Work Engine::WorkFor(const PeerState& peer) {
   MutexLock lock(&mu_);
   return WorkLocked(peer, /*describe=*/true);

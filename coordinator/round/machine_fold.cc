@@ -110,10 +110,11 @@ void Machine::FoldGoesWrong(std::string reason, bool retryable, bool no_space) {
     const absl::Time until =
         s_.closed_at.value_or(now_) + s_.config.fold_timeout;
     if (now_ >= until) {
-      return FinishAsFailed(Cat(reason, " for ",
-                                FormatDuration(s_.config.fold_timeout),
-                                " (rounds.fold_timeout); the contributions "
-                                "are kept"));
+      return FinishAs(
+          RoundPhase::kFailed,
+          Cat(reason, " for ", FormatDuration(s_.config.fold_timeout),
+              " (rounds.fold_timeout); the contributions "
+              "are kept"));
     }
     return RetryFold(std::move(reason), s_.fold_run, kLongestSpacePause);
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "coordinator/round/round_json.h"
+#include "coordinator/store/sqlite.h"
 #include "tests/unit/coordinator/engine/engine_test_util.h"
 
 namespace consilium {
@@ -48,7 +49,8 @@ class EngineLineageTest : public EngineTest {
     plan.config.promotion = Promotion::kImmediate;
     plan.config.evaluation.quorum = 2;
     plan.config.evaluation.rule.metric = "loss";
-    plan.members = {"bank-a", "bank-b"};
+    plan.config.target = 2;
+    plan.members = {"bank-a", "bank-b", "bank-c"};
     ASSERT_OK_AND_ASSIGN(RoundState state,
                          PlanRound(std::move(plan), clock_.Now()));
     for (const RoundEvent& event : std::vector<RoundEvent>{
@@ -152,7 +154,7 @@ TEST_F(EngineLineageTest, TheServedVersionIsAskedForUntilTheStoreSaysIt) {
   ExpectRoundTwoEndsInTheEnd();
 }
 
-TEST_F(EngineLineageTest, ASuspendedMemberKeepsItsEvaluation) {
+TEST_F(EngineLineageTest, AReportOfASuspendedMemberIsRefusedAsThat) {
   TakeVersionTwoIntoUse();
   ASSERT_OK(engine_->SetInstitution(kTestOperator, "bank-b",
                                     InstitutionState::kSuspended, "review"));

@@ -102,7 +102,9 @@ TEST_F(EngineRoundTest, ARotationGoesOnOverAnyNumberOfRounds) {
   for (int i = 0; i < 3 + kMore; ++i) {
     ASSERT_OK_AND_ASSIGN(const int64_t round,
                          StartRound({{"quorum", "1"}, {"target", "1"}}));
-    for (const RoundMember& m : engine_->LiveRoundOf(round)->state.members) {
+    const auto view = engine_->LiveRoundOf(round);
+    ASSERT_TRUE(view.has_value());
+    for (const RoundMember& m : view->state.members) {
       EXPECT_TRUE(invited.insert(m.institution).second)
           << m.institution << " again in round " << round;
     }

@@ -228,6 +228,35 @@ TEST_F(RoundMemberTest, IsQuarantinedAndReleased) {
   });
 }
 
+TEST_F(RoundMemberTest, IsNotInvitedAgainByASuspensionIfItWasOutAnyway) {
+  h_.Upload("a");
+  h_.Do(ContributionQuarantined{"a", "norm"});
+  h_.Do(Declined{"b", "no data"});
+  for (const char* name : {"a", "b"}) {
+    h_.Do(MemberRemoved{name, Removal::kSuspended, "audit"});
+    EXPECT_THAT(h_.Send(UploadBegan{name}), IsOkAndHolds(Answer::kRefused));
+    h_.Do(MemberRestored{name});
+  }
+  EXPECT_EQ(h_.member("a").state, MemberState::kFailed);
+  EXPECT_EQ(h_.member("a").reason, "norm");
+  EXPECT_TRUE(h_.member("a").quarantined);
+  EXPECT_EQ(h_.member("b").state, MemberState::kDeclined);
+  EXPECT_EQ(h_.member("b").reason, "no data");
+  // What is released counts.
+  h_.Do(ContributionReleased{"a"});
+  EXPECT_EQ(h_.member("a").state, MemberState::kCommitted);
+}
+
+TEST_F(RoundMemberTest, IsNotReleasedAfterItWasRevoked) {
+  h_.Upload("a");
+  h_.Do(ContributionQuarantined{"a", "norm"});
+  h_.Do(MemberRemoved{"a", Removal::kRevoked, "key stolen"});
+  EXPECT_THAT(h_.Send(ContributionReleased{"a"}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("a was revoked, which is final")));
+  EXPECT_EQ(h_.member("a").state, MemberState::kRemoved);
+}
+
 TEST_F(RoundMemberTest, ComesTooLateDuringTheGrace) {
   h_.Do(UploadBegan{"b"});
   h_.Advance(*h_.state.deadline - h_.now);

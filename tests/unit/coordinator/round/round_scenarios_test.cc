@@ -341,37 +341,6 @@ TEST(RoundScenario, AfterASuspensionTheRoundTakesWhatItStillCan) {
   EXPECT_EQ(h.member("b").state, MemberState::kRemoved);
 }
 
-TEST(RoundScenario, ASuspensionInvitesNobodyAgainWhoIsOutAnyway) {
-  RoundHarness h = Opened();
-  h.Upload("a");
-  h.Do(ContributionQuarantined{"a", "norm"});
-  h.Do(Declined{"b", "no data"});
-  for (const char* name : {"a", "b"}) {
-    h.Do(MemberRemoved{name, Removal::kSuspended, "audit"});
-    EXPECT_THAT(h.Send(UploadBegan{name}), IsOkAndHolds(Answer::kRefused));
-    h.Do(MemberRestored{name});
-  }
-  EXPECT_EQ(h.member("a").state, MemberState::kFailed);
-  EXPECT_EQ(h.member("a").reason, "norm");
-  EXPECT_TRUE(h.member("a").quarantined);
-  EXPECT_EQ(h.member("b").state, MemberState::kDeclined);
-  EXPECT_EQ(h.member("b").reason, "no data");
-  // What is released counts.
-  h.Do(ContributionReleased{"a"});
-  EXPECT_EQ(h.member("a").state, MemberState::kCommitted);
-}
-
-TEST(RoundScenario, WhatARevokedMemberGaveIsNotReleased) {
-  RoundHarness h = Opened();
-  h.Upload("a");
-  h.Do(ContributionQuarantined{"a", "norm"});
-  h.Do(MemberRemoved{"a", Removal::kRevoked, "key stolen"});
-  EXPECT_THAT(h.Send(ContributionReleased{"a"}),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("a was revoked, which is final")));
-  EXPECT_EQ(h.member("a").state, MemberState::kRemoved);
-}
-
 TEST(RoundScenario, AfterTheDeadlineASuspensionIsNotUndone) {
   RoundHarness h = Opened();
   h.Upload("a");
