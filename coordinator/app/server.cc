@@ -120,7 +120,7 @@ class Server final : public CoordinatorServer {
         logger_(logger),
         fs_(fs),
         wall_(clock),
-        clock_(clock, absl::InfinitePast()),
+        clock_(clock),
         authenticator_(config.federation.name),
         ingest_(std::make_unique<ThreadPool>(
             static_cast<size_t>(config.workers.ingest_threads))),

@@ -3,8 +3,6 @@
 #ifndef CONSILIUM_COORDINATOR_ENGINE_ANCHORED_CLOCK_H_
 #define CONSILIUM_COORDINATOR_ENGINE_ANCHORED_CLOCK_H_
 
-#include <algorithm>
-
 #include "absl/time/time.h"
 #include "consilium/base/clock.h"
 
@@ -12,14 +10,11 @@ namespace consilium {
 
 // A deadline must not come closer because somebody set the machine's clock. So
 // wall time is read once, at start, and advanced by the monotonic clock from
-// then on. `not_before` is the latest time in the store: a wall clock that is
-// behind it at start is taken to be wrong. Thread-safe.
+// then on. Thread-safe.
 class AnchoredClock final : public Clock {
  public:
-  AnchoredClock(Clock* clock, absl::Time not_before)
-      : clock_(clock),
-        wall_(std::max(clock->Now(), not_before)),
-        monotonic_(clock->Monotonic()) {}
+  explicit AnchoredClock(Clock* clock)
+      : clock_(clock), wall_(clock->Now()), monotonic_(clock->Monotonic()) {}
 
   absl::Time Now() override {
     return wall_ + (clock_->Monotonic() - monotonic_);

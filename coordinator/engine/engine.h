@@ -99,11 +99,13 @@ struct EngineDeps {
       log;
 };
 
+using Settings = std::map<std::string, std::string>;
+
 // --- what institutions get --------------------------------------------------
 
 struct TrainWork {
   std::shared_ptr<const RoundContext> context;
-  std::map<std::string, std::string> parameters;
+  Settings parameters;
 };
 struct EvaluateWork {
   int64_t round = 0;
@@ -151,6 +153,7 @@ struct RoundPlanView {
   std::optional<VersionRow> base;
   RoundConfig config;
   RouterPolicy router = RouterPolicy::kFrozen;
+  Settings training;
   std::vector<std::string> cohort;
   std::vector<std::string> left_out;  // "bank-d: suspended"
   std::vector<std::string> problems;
@@ -164,8 +167,6 @@ struct ReplayView {
   std::vector<std::string> contributions;
   absl::Duration took;
 };
-
-using Settings = std::map<std::string, std::string>;
 
 // Thread-safe. Every method that changes something returns after the change is
 // durable, so none of them is for a thread of the RPC library. One lock, mu_,
@@ -400,15 +401,20 @@ class Engine final : public UploadHost {
   absl::StatusOr<RoundPlanView> PlanLocked(
       const Settings& overrides, const std::vector<std::string>& cohort)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `schedule`: what began it, as it goes on; stored with the round.
   absl::StatusOr<int64_t> StartLocked(const std::string& actor,
                                       const Settings& overrides,
                                       const std::vector<std::string>& cohort,
                                       const std::string& trigger,
-                                      const std::string& reason)
+                                      const std::string& reason,
+                                      const ScheduleRow* schedule = nullptr)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::shared_ptr<const RoundContext>> MakeContext(
       const RoundState& state, const VersionRow& base,
       std::optional<X25519PrivateKey> key);
+  // The round's context with the deadline that it has now.
+  std::shared_ptr<const RoundContext> ContextOf(LiveRound& live)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::optional<X25519PrivateKey>> LoadRoundKey(int64_t round,
                                                                int64_t attempt);
   LiveRound* FindLive(int64_t round) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -428,8 +434,13 @@ class Engine final : public UploadHost {
   void StoreNextFire(std::optional<absl::Time> next_at)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status LoadCurrent(ReadTx& tx);
-  // engine_lineage.cc: takes the version that the store serves, and ends the
-  // rounds that stand on one which does not lead to it.
+  // engine_lineage.cc: makes `change`, serves the version and ends the rounds
+  // that this leaves without a line, all or nothing.
+  absl::Status Serve(int64_t number, const std::string& why,
+                     absl::FunctionRef<absl::Status(WriteTx&)> change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes the version that the store serves, and ends the rounds that it leaves
+  // without a line, now or as soon as the store can.
   void ServeStoredVersion(const std::string& why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status SignVersion(const VersionRow& row, std::string* signature);
@@ -441,7 +452,9 @@ class Engine final : public UploadHost {
       ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckImport(const FederationLayout& layout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Work WorkLocked(const PeerState& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What it is, and, with `describe`, all that the institution is told.
+  Work WorkLocked(const PeerState& peer, bool describe)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeBoard() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Why a round that is not live takes nothing from an institution.
   Refused NotLive(int64_t round);
@@ -471,10 +484,15 @@ class Engine final : public UploadHost {
   mutable Mutex mu_;
   std::map<int64_t, std::unique_ptr<LiveRound>> rounds_ ABSL_GUARDED_BY(mu_);
   std::optional<VersionRow> current_ ABSL_GUARDED_BY(mu_);
+  // The store could not say which version it serves: Poll asks again.
+  struct Unserved {
+    std::string why;
+    absl::Time again_at;
+  };
+  std::optional<Unserved> unserved_ ABSL_GUARDED_BY(mu_);
   ScheduleRow schedule_ ABSL_GUARDED_BY(mu_);
   bool round_failed_ ABSL_GUARDED_BY(mu_) = false;  // the last one to end
   int64_t newest_round_ ABSL_GUARDED_BY(mu_) = 0;
-  Settings training_ ABSL_GUARDED_BY(mu_);  // told with every task
   absl::Duration next_retention_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_gauges_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
   absl::Duration next_seen_ ABSL_GUARDED_BY(mu_) = absl::ZeroDuration();
@@ -508,11 +526,12 @@ AuditEntry NewAudit(absl::Time at, std::string actor, std::string action,
 // Errors: INVALID_ARGUMENT naming the key, the value and what is allowed.
 absl::StatusOr<RoundConfig> ApplyOverrides(const RoundConfig& base,
                                            const Settings& overrides);
-Settings SettingsOf(const RoundConfig& config);
+Settings SettingsOf(const RoundConfig& config, const Settings& training = {});
 
 // The federation's policy as its row keeps it.
 struct FederationPolicy {
-  RoundConfig rounds;
+  RoundConfig rounds;                // the defaults with what was set
+  std::string round_changes = "{}";  // only what was set: JSON, as it is stored
   RouterPolicy router = RouterPolicy::kFrozen;
   Settings training;  // told to institutions with every task
 

@@ -196,9 +196,9 @@ absl::Status Engine::SetInstitution(const std::string& actor,
                                      "; see `consilium institution list`"));
     }
     row = *found;
-    if (row.role == PeerRoleName(PeerRole::kOperator)) {
+    if (row.role != PeerRoleName(PeerRole::kInstitution)) {
       return absl::FailedPreconditionError(
-          Cat(name, " is an operator; see `consilium operator revoke`"));
+          Cat(name, " is an ", row.role, "; see `consilium operator revoke`"));
     }
     if (row.state == InstitutionState::kInvited && !revoked) {
       return absl::FailedPreconditionError(
@@ -261,39 +261,32 @@ absl::Status Engine::SetPolicy(const std::string& actor,
                                const std::string& reason) {
   const absl::Time now = deps_.clock->Now();
   MutexLock lock(&mu_);
-  FederationPolicy policy;
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            policy, FederationPolicy::FromJson(row.policy_json,
-                                               options_.round_defaults));
-        CONSILIUM_RETURN_IF_ERROR(policy.Set(changes));
-        row.policy_json = policy.ToJson();
-        CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, row));
-        std::string detail = reason;
-        for (const auto& [key, value] : changes) {
-          CatInto(detail, detail.empty() ? "" : "; ", key, "=", value);
-        }
-        return AppendAudit(tx, NewAudit(now, actor, "federation.set",
-                                        options_.federation, detail))
-            .status();
-      }));
-  training_ = policy.training;
-  return absl::OkStatus();
+  return deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(FederationRow row, GetFederation(tx));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        FederationPolicy policy,
+        FederationPolicy::FromJson(row.policy_json, options_.round_defaults));
+    CONSILIUM_RETURN_IF_ERROR(policy.Set(changes));
+    row.policy_json = policy.ToJson();
+    CONSILIUM_RETURN_IF_ERROR(SetFederation(tx, row));
+    std::string detail = reason;
+    for (const auto& [key, value] : changes) {
+      CatInto(detail, detail.empty() ? "" : "; ", key, "=", value);
+    }
+    return AppendAudit(tx, NewAudit(now, actor, "federation.set",
+                                    options_.federation, detail))
+        .status();
+  });
 }
 
 absl::Status Engine::ExtendRound(const std::string& actor, int64_t round,
                                  absl::Duration by, const std::string& reason) {
   MutexLock lock(&mu_);
   CONSILIUM_ASSIGN_OR_RETURN(LiveRound* const live, GetLive(round));
-  const RoundState& state = live->state;
-  const std::optional<absl::Time> deadline =
-      state.phase == RoundPhase::kEvaluating ? state.evaluation_deadline
-                                             : state.deadline;
+  const std::optional<absl::Time> deadline = WaitsUntil(live->state);
   if (!deadline.has_value()) {
     return absl::FailedPreconditionError(Cat("round ", round, " is ",
-                                             RoundPhaseName(state.phase),
+                                             RoundPhaseName(live->state.phase),
                                              " and has no deadline to extend"));
   }
   const absl::Time until = *deadline + by;
@@ -312,24 +305,13 @@ absl::Status Engine::ExtendRound(const std::string& actor, int64_t round,
                             Cat("by ", FormatDuration(by), why)))
         .status();
   };
-  CONSILIUM_RETURN_IF_ERROR(
-      Step(
-          *live,
-          [&](WriteTx&) -> absl::StatusOr<RoundEvent> { return Extend{until}; },
-          record)
-          .status());
-  // Institutions that ask from now on get an announcement with the new time.
-  std::optional<X25519PrivateKey> key;
-  if (live->context->sealing_key.has_value()) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        X25519PrivateKey copy,
-        X25519PrivateKey::FromSecret(
-            live->context->sealing_key->secret().Clone()));
-    key.emplace(std::move(copy));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      live->context, MakeContext(live->state, live->base, std::move(key)));
-  return absl::OkStatus();
+  return Step(
+             *live,
+             [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
+               return Extend{until};
+             },
+             record)
+      .status();
 }
 
 absl::Status Engine::CloseRound(const std::string& actor, int64_t round,

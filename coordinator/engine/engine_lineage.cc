@@ -29,6 +29,21 @@ absl::StatusOr<std::set<int64_t>> LineOf(ReadTx& tx, int64_t number) {
   return line;
 }
 
+// The version for whose sake a round must end, since it leads nowhere. A round
+// whose candidate is served already needs that one in the line; any other one
+// makes the next version of the one that is served.
+std::optional<int64_t> Abandoned(const RoundState& state,
+                                 const std::set<int64_t>& line,
+                                 std::optional<int64_t> served) {
+  if (IsTerminal(state.phase)) return std::nullopt;
+  if (state.promoted_early) {
+    if (line.contains(*state.candidate)) return std::nullopt;
+    return state.candidate;
+  }
+  if (state.base_version == served) return std::nullopt;
+  return state.base_version;
+}
+
 absl::Status RollBackIfPromoted(WriteTx& tx, int64_t number,
                                 const std::string& reason, absl::Time now) {
   CONSILIUM_ASSIGN_OR_RETURN(const VersionRow row, GetVersion(tx, number));
@@ -66,19 +81,17 @@ absl::Status Engine::PromoteVersion(const std::string& actor, int64_t number,
               "; `consilium round close-now ", id, "` ends that"));
     }
   }
-  CONSILIUM_RETURN_IF_ERROR(
-      deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
+  return Serve(
+      number,
+      Cat("version ", number, " was promoted in its place",
+          reason.empty() ? "" : ": ", reason),
+      [&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(
             SetVersionState(tx, number, VersionState::kPromoted, reason, now));
-        CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
         return AppendAudit(tx, NewAudit(now, actor, "version.promote",
                                         Cat("version ", number), reason))
             .status();
-      }));
-  ServeStoredVersion(Cat("version ", number, " was promoted in its place",
-                         reason.empty() ? "" : ": ", reason));
-  AfterChange(0);
-  return absl::OkStatus();
+      });
 }
 
 absl::Status Engine::RollbackVersion(const std::string& actor, int64_t number,
@@ -91,29 +104,61 @@ absl::Status Engine::RollbackVersion(const std::string& actor, int64_t number,
   }
   const std::string why = Cat("rolled back to version ", number,
                               reason.empty() ? "" : ": ", reason);
+  return Serve(number, why, [&](WriteTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const FederationRow federation,
+                               GetFederation(tx));
+    // All that was made from it, and the line served until now.
+    CONSILIUM_ASSIGN_OR_RETURN(std::vector<int64_t> fallen,
+                               VersionDescendants(tx, number));
+    CONSILIUM_ASSIGN_OR_RETURN(const std::set<int64_t> kept,
+                               LineOf(tx, number));
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const std::set<int64_t> served,
+        LineOf(tx, federation.current_version.value_or(number)));
+    std::set_difference(served.begin(), served.end(), kept.begin(), kept.end(),
+                        std::back_inserter(fallen));
+    for (const int64_t version : fallen) {
+      CONSILIUM_RETURN_IF_ERROR(RollBackIfPromoted(tx, version, why, now));
+    }
+    return AppendAudit(tx, NewAudit(now, actor, "version.rollback",
+                                    Cat("version ", number), reason))
+        .status();
+  });
+}
+
+absl::Status Engine::Serve(int64_t number, const std::string& why,
+                           absl::FunctionRef<absl::Status(WriteTx&)> change) {
+  const absl::Time now = deps_.clock->Now();
+  std::vector<LiveRound*> rounds;
+  for (const auto& [id, live] : rounds_) rounds.push_back(live.get());
+  std::vector<Stepped> steps;
+  std::optional<VersionRow> served;
+  // One transaction: no round goes on, and serves what it makes, on a version
+  // that leads nowhere.
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow federation,
-                                   GetFederation(tx));
-        // All that was made from it, and the line served until now.
-        CONSILIUM_ASSIGN_OR_RETURN(std::vector<int64_t> fallen,
-                                   VersionDescendants(tx, number));
-        CONSILIUM_ASSIGN_OR_RETURN(const std::set<int64_t> kept,
-                                   LineOf(tx, number));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            const std::set<int64_t> served,
-            LineOf(tx, federation.current_version.value_or(number)));
-        std::set_difference(served.begin(), served.end(), kept.begin(),
-                            kept.end(), std::back_inserter(fallen));
-        for (const int64_t version : fallen) {
-          CONSILIUM_RETURN_IF_ERROR(RollBackIfPromoted(tx, version, why, now));
-        }
+        CONSILIUM_RETURN_IF_ERROR(change(tx));
         CONSILIUM_RETURN_IF_ERROR(SetCurrentVersion(tx, number));
-        return AppendAudit(tx, NewAudit(now, actor, "version.rollback",
-                                        Cat("version ", number), reason))
-            .status();
+        CONSILIUM_ASSIGN_OR_RETURN(served, GetVersion(tx, number));
+        CONSILIUM_ASSIGN_OR_RETURN(const std::set<int64_t> line,
+                                   LineOf(tx, number));
+        steps.clear();
+        for (LiveRound* const live : rounds) {
+          const std::optional<int64_t> version =
+              Abandoned(live->state, line, number);
+          if (!version.has_value()) continue;
+          CONSILIUM_ASSIGN_OR_RETURN(
+              Transition t,
+              StoreStep(tx, live->state, BaseAbandoned{*version, why}, now,
+                        [](WriteTx&, const Transition&) {
+                          return absl::OkStatus();
+                        }));
+          steps.push_back({live, std::move(t)});
+        }
+        return absl::OkStatus();
       }));
-  ServeStoredVersion(why);
+  current_ = std::move(served);
+  CarryOut(steps);
   AfterChange(0);
   return absl::OkStatus();
 }
@@ -180,20 +225,21 @@ void Engine::ServeStoredVersion(const std::string& why) {
         return absl::OkStatus();
       });
   if (!read.ok()) {
-    Log("error", 0, "", Cat("current version: ", std::string(read.message())));
+    Log("error", 0, "", Cat("current version: ", StdView(read.message())));
+    unserved_ = {why, deps_.clock->Now() + options_.failure_pause};
+    Kick();
     return;
   }
+  unserved_.reset();
   current_ = std::move(served);
+  std::optional<int64_t> number;
+  if (current_.has_value()) number = current_->number;
   for (const auto& [id, live] : rounds_) {
-    const RoundState& state = live->state;
-    if (IsTerminal(state.phase)) continue;
-    int64_t version = live->base.number;
-    if (state.promoted_early && !line.contains(*state.candidate)) {
-      version = *state.candidate;
-    }
-    if (line.contains(version)) continue;
-    const auto t = Step(*live, BaseAbandoned{version, why});
-    if (!t.ok()) Log("error", id, "", std::string(t.status().message()));
+    const std::optional<int64_t> version = Abandoned(live->state, line, number);
+    if (!version.has_value()) continue;
+    const RoundEvent event = BaseAbandoned{*version, why};
+    const absl::Status ended = Step(*live, event).status();
+    if (!ended.ok()) Owe(*live, event, ended);
   }
 }
 

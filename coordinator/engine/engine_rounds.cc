@@ -117,6 +117,9 @@ absl::Duration Engine::Poll() {
                                                : std::next(it);
     }
     RunSchedule();
+    if (unserved_.has_value()) {
+      next = std::min(next, mono + (unserved_->again_at - now));
+    }
     for (const auto& [id, live] : rounds_) {
       if (live->wake.has_value()) {
         next = std::min(next, mono + (*live->wake - now));
@@ -270,18 +273,13 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
         CONSILIUM_ASSIGN_OR_RETURN(
             policy, FederationPolicy::FromJson(row.policy_json,
                                                options_.round_defaults));
-        for (int64_t back = 1; back <= 16 && plan.round - back > 0; ++back) {
-          const int64_t id = plan.round - back;
-          CONSILIUM_ASSIGN_OR_RETURN(const auto members, ListCohort(tx, id, 1));
-          for (const CohortMemberRow& m : members) {
-            last_invited.emplace(m.institution_id, id);
-          }
-        }
+        CONSILIUM_ASSIGN_OR_RETURN(last_invited, LastInvitations(tx));
         return absl::OkStatus();
       }));
   CONSILIUM_ASSIGN_OR_RETURN(plan.config,
                              ApplyOverrides(policy.rounds, overrides));
   plan.router = policy.router;
+  plan.training = policy.training;
   plan.base = current_;
   if (!current_.has_value()) {
     plan.problems.push_back(
@@ -346,6 +344,16 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
             " institutions can take part; invite more or "
             "lower it with `consilium federation set quorum=N`"));
   }
+  constexpr int64_t kMost = RoundLimits().max_members;
+  static_assert(kMost <= kMaxContributions);
+  if (plan.config.target == 0 &&
+      static_cast<int64_t>(plan.cohort.size()) > kMost) {
+    plan.problems.push_back(Cat(
+        "the cohort has ", plan.cohort.size(),
+        " institutions, a round takes the contributions of ", kMost,
+        " at most; set a target with `consilium federation set target=", kMost,
+        "`"));
+  }
   const EvaluationConfig& evaluation = plan.config.evaluation;
   if (evaluation.enabled &&
       static_cast<int64_t>(plan.cohort.size()) < evaluation.quorum) {
@@ -369,7 +377,7 @@ absl::StatusOr<int64_t> Engine::StartRound(
 absl::StatusOr<int64_t> Engine::StartLocked(
     const std::string& actor, const Settings& overrides,
     const std::vector<std::string>& cohort, const std::string& trigger,
-    const std::string& reason) {
+    const std::string& reason, const ScheduleRow* schedule) {
   CONSILIUM_ASSIGN_OR_RETURN(const RoundPlanView view,
                              PlanLocked(overrides, cohort));
   if (!view.problems.empty()) {
@@ -390,10 +398,11 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListInstitutions(tx));
         for (const InstitutionRow& row : rows) ids[row.name] = row.id;
         for (const std::string& name : view.cohort) {
-          plan.members.push_back({name, {}});
+          plan.members.push_back(name);
         }
         return absl::OkStatus();
       }));
+  plan.training = view.training;
   plan.weighting = {
       .router_by_examples = view.router == RouterPolicy::kExamples,
       .maximum_tokens = options_.max_tokens};
@@ -463,10 +472,15 @@ absl::StatusOr<int64_t> Engine::StartLocked(
         event.kind = "planned";
         event.detail = Cat("by ", actor, reason.empty() ? "" : ": ", reason);
         CONSILIUM_RETURN_IF_ERROR(AppendRoundEvent(tx, event).status());
+        // A crash does not start it a second time for the same fire.
+        if (schedule != nullptr) {
+          CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, *schedule));
+        }
         return AppendAudit(tx, NewAudit(now, actor, "round.start",
                                         Cat("round ", state.id), reason))
             .status();
       }));
+  if (schedule != nullptr) schedule_ = *schedule;
   const int64_t id = state.id;
   live->state = std::move(state);
   LiveRound& placed = *(rounds_[id] = std::move(live));
@@ -499,14 +513,14 @@ absl::Status Engine::Recover() {
   std::vector<RoundRow> open;
   std::map<int64_t, VersionRow> versions;
   ScheduleRow schedule;
-  FederationPolicy policy;
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(LoadCurrent(tx));
         CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
-        CONSILIUM_ASSIGN_OR_RETURN(
-            policy, FederationPolicy::FromJson(row.policy_json,
-                                               options_.round_defaults));
+        // No round could begin on a policy that cannot be read.
+        CONSILIUM_RETURN_IF_ERROR(
+            FederationPolicy::FromJson(row.policy_json, options_.round_defaults)
+                .status());
         CONSILIUM_ASSIGN_OR_RETURN(open, ListOpenRounds(tx));
         for (const RoundRow& row : open) {
           CONSILIUM_ASSIGN_OR_RETURN(versions[row.base_version],
@@ -521,7 +535,6 @@ absl::Status Engine::Recover() {
       }));
   MutexLock lock(&mu_);
   schedule_ = std::move(schedule);
-  training_ = policy.training;
   started_ = true;
   for (const RoundRow& row : open) {
     auto live = std::make_unique<LiveRound>();

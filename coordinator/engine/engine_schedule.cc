@@ -12,6 +12,10 @@
 namespace consilium {
 
 void Engine::RunDue(absl::Time now) {
+  if (unserved_.has_value() && unserved_->again_at <= now) {
+    ServeStoredVersion(std::string(unserved_->why));
+    AfterChange(0);
+  }
   std::vector<int64_t> due;
   for (const auto& [id, live] : rounds_) {
     if ((live->wake.has_value() && *live->wake <= now) ||
@@ -77,8 +81,10 @@ void Engine::RunSchedule() {
                    schedule_.next_at, now);
   std::optional<absl::Time> next_at = step.next_at;
   if (step.fire) {
+    ScheduleRow after = schedule_;
+    after.next_at = next_at;
     const auto started = StartLocked("coordinator", {}, {}, schedule_.kind,
-                                     schedule->Describe());
+                                     schedule->Describe(), &after);
     if (!started.ok()) {
       Log("warn", 0, "",
           Cat("scheduled round not started: ",
@@ -136,6 +142,14 @@ absl::Status Engine::PauseSchedule(const std::string& actor, bool paused,
   MutexLock lock(&mu_);
   ScheduleRow row = schedule_;
   row.paused = paused;
+  if (schedule_.paused && !paused && row.kind != "continuous") {
+    // What passed meanwhile is dropped, also when a round has kept
+    // RunSchedule() from doing so.
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const Schedule schedule,
+        Schedule::Create(row.kind, row.expression, row.time_zone));
+    row.next_at = schedule.NextFire(NowFor(row), row.updated_at);
+  }
   CONSILIUM_RETURN_IF_ERROR(
       deps_.store->history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_RETURN_IF_ERROR(consilium::SetSchedule(tx, row));

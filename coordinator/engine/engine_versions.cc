@@ -269,6 +269,11 @@ absl::Status Engine::ReleaseContribution(const std::string& actor,
             row.receipt.empty() ? " and was never complete" : "",
             "; only a complete, quarantined one can be released"));
   }
+  if (institution.state == InstitutionState::kRevoked) {
+    return absl::FailedPreconditionError(
+        Cat(institution.name, " was revoked, which is final: contribution ", id,
+            " stays in quarantine (", row.reason, ")"));
+  }
   const auto release = [&](WriteTx& tx, ContributionState to) -> absl::Status {
     CONSILIUM_RETURN_IF_ERROR(SetContributionState(tx, row.id, to, ""));
     return AppendAudit(

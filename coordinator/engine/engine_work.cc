@@ -33,8 +33,7 @@ SignedVersionRef RefOf(const VersionRow& row) {
 bool MayContribute(const RoundMember& member) {
   return member.state == MemberState::kInvited ||
          member.state == MemberState::kTraining ||
-         member.state == MemberState::kUploading ||
-         (member.state == MemberState::kFailed && member.quarantined);
+         member.state == MemberState::kUploading;
 }
 
 Refused Late(const RoundState& state, std::string_view text) {
@@ -45,7 +44,20 @@ Refused Late(const RoundState& state, std::string_view text) {
                               : std::string(text)};
 }
 
-std::optional<Refused> RefusalOf(const Transition& t) {
+// Of a refused member. Only of a suspended one is the work worth keeping.
+RefusalCode CodeOf(const RoundState& state, const std::string& institution) {
+  const RoundMember* const member = FindMember(state, institution);
+  if (member == nullptr || member->quarantined ||
+      member->state == MemberState::kFailed) {
+    return RefusalCode::kQuarantined;
+  }
+  return member->suspended || member->state == MemberState::kRemoved
+             ? RefusalCode::kSuspended
+             : RefusalCode::kLate;
+}
+
+std::optional<Refused> RefusalOf(const Transition& t,
+                                 const std::string& institution) {
   switch (t.answer) {
     case Answer::kAccepted:
     case Answer::kUnchanged:
@@ -53,7 +65,7 @@ std::optional<Refused> RefusalOf(const Transition& t) {
     case Answer::kLate:
       return Late(t.state, t.text);
     case Answer::kRefused:
-      return Refused{RefusalCode::kQuarantined, t.text};
+      return Refused{CodeOf(t.state, institution), t.text};
   }
   return std::nullopt;
 }
@@ -111,12 +123,36 @@ std::optional<absl::Time> Engine::LastSeen(const PeerState& peer) {
          (deps_.clock->Monotonic() - absl::Nanoseconds(seen));
 }
 
-Work Engine::WorkFor(const PeerState& peer) {
-  MutexLock lock(&mu_);
-  return WorkLocked(peer);
+std::shared_ptr<const RoundContext> Engine::ContextOf(LiveRound& live) {
+  const std::optional<absl::Time>& deadline = live.state.deadline;
+  if (!deadline.has_value() || live.context->statement.deadline == *deadline) {
+    return live.context;
+  }
+  const auto announce = [&]() -> absl::Status {
+    std::optional<X25519PrivateKey> key;
+    if (live.context->sealing_key.has_value()) {
+      CONSILIUM_ASSIGN_OR_RETURN(
+          key, X25519PrivateKey::FromSecret(
+                   live.context->sealing_key->secret().Clone()));
+    }
+    CONSILIUM_ASSIGN_OR_RETURN(
+        live.context, MakeContext(live.state, live.base, std::move(key)));
+    return absl::OkStatus();
+  };
+  const absl::Status announced = announce();
+  if (!announced.ok()) {
+    Log("error", live.state.id, "",
+        Cat("the new deadline is not told: ", StdView(announced.message())));
+  }
+  return live.context;
 }
 
-Work Engine::WorkLocked(const PeerState& peer) {
+Work Engine::WorkFor(const PeerState& peer) {
+  MutexLock lock(&mu_);
+  return WorkLocked(peer, /*describe=*/true);
+}
+
+Work Engine::WorkLocked(const PeerState& peer, bool describe) {
   const int64_t version = current_.has_value() ? current_->number : -1;
   IdleWork idle;
   if (current_.has_value()) idle.current = RefOf(*current_);
@@ -149,13 +185,12 @@ Work Engine::WorkLocked(const PeerState& peer) {
     const RoundMember* const member = FindMember(state, peer.name);
     const bool collecting = state.phase == RoundPhase::kOpen ||
                             state.phase == RoundPhase::kCollecting;
-    // A quarantined one may send again, but is not asked to: it would train
-    // the same fault once more.
-    if (collecting && member != nullptr && MayContribute(*member) &&
-        member->state != MemberState::kFailed) {
+    if (collecting && member != nullptr && MayContribute(*member)) {
       TrainWork work;
-      work.context = live->context;
-      work.parameters = training_;
+      if (describe) {
+        work.context = ContextOf(*live);
+        work.parameters = state.training;
+      }
       return {Revision("train", id, state.attempt,
                        static_cast<int64_t>(live->base.number)),
               std::move(work)};
@@ -165,12 +200,9 @@ Work Engine::WorkLocked(const PeerState& peer) {
     const RoundState& state = it->second->state;
     if (IsTerminal(state.phase)) continue;
     const RoundMember* const member = FindMember(state, peer.name);
-    idle.reason = WhyWaiting(state, deps_.clock->Now()).sentence;
-    if (idle.reason.empty()) {
-      idle.reason =
-          Cat("round ", state.id, " is ", RoundPhaseName(state.phase));
-    } else {
-      idle.reason = Cat("round ", state.id, ": ", idle.reason);
+    if (describe) {
+      idle.reason = Cat("round ", state.id, ": ",
+                        WhyWaiting(state, deps_.clock->Now()).sentence);
     }
     const std::string_view kind =
         member == nullptr ? "outside" : MemberStateName(member->state);
@@ -198,7 +230,7 @@ void Engine::WakeBoard() {
     if (peer == nullptr || peer->revoked.load()) {
       board_.WakeAll(name);
     } else {
-      board_.Wake(name, WorkLocked(*peer).revision);
+      board_.Wake(name, WorkLocked(*peer, /*describe=*/false).revision);
     }
   }
 }
@@ -249,7 +281,7 @@ absl::StatusOr<std::optional<Refused>> Engine::Decline(const Caller& caller,
       evaluation ? RoundEvent(EvaluationDeclined{caller.name(), reason})
                  : RoundEvent(Declined{caller.name(), reason});
   CONSILIUM_ASSIGN_OR_RETURN(const Transition t, Step(*live, event));
-  return RefusalOf(t);
+  return RefusalOf(t, caller.name());
 }
 
 absl::StatusOr<std::optional<Refused>> Engine::ReportEvaluation(
@@ -307,7 +339,7 @@ absl::StatusOr<std::optional<Refused>> Engine::ReportEvaluation(
             }
             return absl::OkStatus();
           }));
-  return RefusalOf(t);
+  return RefusalOf(t, caller.name());
 }
 
 std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
@@ -326,6 +358,13 @@ std::variant<std::shared_ptr<const RoundContext>, Refused> Engine::AdmitUpload(
   if (member == nullptr) {
     return Refused{RefusalCode::kNotInCohort,
                    Cat(caller.name(), " was not invited to round ", round)};
+  }
+  // The machine takes nothing more from it: no need for a spool to hear that.
+  if (member->quarantined) {
+    return Refused{RefusalCode::kQuarantined,
+                   Cat(caller.name(), " is out of round ", round,
+                       ", as its contribution is quarantined: ", member->reason,
+                       "; wait for work again")};
   }
   const bool resuming = member->state == MemberState::kUploading;
   if (!resuming && caller.peer->suspended.load()) {
@@ -356,17 +395,17 @@ std::variant<absl::Status, Refused> Engine::UploadBegan(
   std::optional<Refused> refused;
   const auto t = Step(
       *live,
-      [&](WriteTx& tx) -> absl::StatusOr<RoundEvent> {
+      [&](WriteTx&) -> absl::StatusOr<RoundEvent> {
+        return RoundEvent(consilium::UploadBegan{caller.name()});
+      },
+      [&](WriteTx& tx, const Transition& done) -> absl::Status {
+        refused = RefusalOf(done, caller.name());
+        if (refused.has_value()) return absl::OkStatus();
         if (!superseded.empty()) {
           CONSILIUM_RETURN_IF_ERROR(SetContributionState(
               tx, superseded, ContributionState::kSuperseded,
               Cat("replaced by upload ", row.id)));
         }
-        return RoundEvent(consilium::UploadBegan{caller.name()});
-      },
-      [&](WriteTx& tx, const Transition& done) -> absl::Status {
-        refused = RefusalOf(done);
-        if (refused.has_value()) return absl::OkStatus();
         return InsertContribution(tx, row);
       });
   if (!t.ok()) return t.status();
@@ -425,7 +464,7 @@ absl::StatusOr<CommitOutcome> Engine::CommitContribution(
             return RoundEvent(ContributionCommitted{caller.name(), examples});
           },
           [&](WriteTx& tx, const Transition& done) -> absl::Status {
-            refused = RefusalOf(done);
+            refused = RefusalOf(done, caller.name());
             if (done.answer == Answer::kRefused) {
               // Too few examples, say; nobody waits for it any more.
               return SetContributionState(

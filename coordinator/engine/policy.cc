@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_replace.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "coordinator/engine/engine.h"
@@ -85,15 +86,34 @@ absl::StatusOr<RoundConfig> ApplyOverrides(const RoundConfig& base,
   return RoundConfigFromJson(config.dump());
 }
 
-Settings SettingsOf(const RoundConfig& config) {
+Settings SettingsOf(const RoundConfig& config, const Settings& training) {
   Settings out;
   Flatten(json::parse(RoundConfigToJson(config), nullptr, false), "", out);
+  for (const auto& [key, value] : training) {
+    out[Cat(kTrainingPrefix, key)] = value;
+  }
   return out;
 }
 
+namespace {
+
+// Over the defaults, so that they rule wherever nothing was set.
+absl::StatusOr<RoundConfig> WithChanges(const RoundConfig& defaults,
+                                        const json& changes) {
+  json merged = json::parse(RoundConfigToJson(defaults), nullptr, false);
+  merged.merge_patch(changes);
+  absl::StatusOr<RoundConfig> config = RoundConfigFromJson(merged.dump());
+  if (config.ok()) return config;
+  return Annotate(config.status(),
+                  "what `consilium federation set` stored, over [rounds] of "
+                  "consilium.toml");
+}
+
+}  // namespace
+
 std::string FederationPolicy::ToJson() const {
   json out;
-  out["rounds"] = json::parse(RoundConfigToJson(rounds), nullptr, false);
+  out["rounds"] = json::parse(round_changes, nullptr, false);
   out["router"] = router == RouterPolicy::kFrozen ? "frozen" : "examples";
   out["training"] = training;
   return out.dump();
@@ -108,11 +128,9 @@ absl::StatusOr<FederationPolicy> FederationPolicy::FromJson(
     return absl::DataLossError("the federation's stored policy is not JSON");
   }
   if (in.contains("rounds")) {
-    // Stored over the defaults, so that a key added later keeps its default.
-    json merged = json::parse(RoundConfigToJson(defaults), nullptr, false);
-    merged.merge_patch(in["rounds"]);
+    policy.round_changes = in["rounds"].dump();
     CONSILIUM_ASSIGN_OR_RETURN(policy.rounds,
-                               RoundConfigFromJson(merged.dump()));
+                               WithChanges(defaults, in["rounds"]));
   }
   if (in.contains("router")) {
     CONSILIUM_RETURN_IF_ERROR(policy.Set(
@@ -128,17 +146,14 @@ absl::StatusOr<FederationPolicy> FederationPolicy::FromJson(
 }
 
 Settings FederationPolicy::ToSettings() const {
-  Settings out = SettingsOf(rounds);
+  Settings out = SettingsOf(rounds, training);
   out["router"] = router == RouterPolicy::kFrozen ? "frozen" : "examples";
-  for (const auto& [key, value] : training) {
-    out[Cat(kTrainingPrefix, key)] = value;
-  }
   return out;
 }
 
 absl::Status FederationPolicy::Set(const Settings& changes) {
   FederationPolicy next = *this;
-  Settings round_changes;
+  Settings changed;
   for (const auto& [key, value] : changes) {
     if (key == "router") {
       if (value != "frozen" && value != "examples") {
@@ -164,11 +179,19 @@ absl::Status FederationPolicy::Set(const Settings& changes) {
       }
       next.training[name] = value;
     } else {
-      round_changes[key] = value;
+      changed[key] = value;
     }
   }
-  CONSILIUM_ASSIGN_OR_RETURN(next.rounds,
-                             ApplyOverrides(rounds, round_changes));
+  CONSILIUM_ASSIGN_OR_RETURN(next.rounds, ApplyOverrides(rounds, changed));
+  // The new values as they are now written, beside those set before.
+  const json all = json::parse(RoundConfigToJson(next.rounds), nullptr, false);
+  json stored = json::parse(round_changes, nullptr, false);
+  for (const auto& [key, value] : changed) {
+    const json::json_pointer at(
+        Cat("/", absl::StrReplaceAll(key, {{".", "/"}})));
+    stored[at] = all[at];
+  }
+  next.round_changes = stored.dump();
   *this = std::move(next);
   return absl::OkStatus();
 }

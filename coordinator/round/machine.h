@@ -42,7 +42,6 @@ class Machine {
   absl::Status On(const ContributionQuarantined& event);
   absl::Status On(const ContributionReleased& event);
   absl::Status On(const Declined& event);
-  absl::Status On(const MemberFailed& event);
   absl::Status On(const MemberRemoved& event);
   absl::Status On(const MemberRestored& event);
   absl::Status On(const Tick& event);
@@ -79,7 +78,6 @@ class Machine {
   // Takes an upload under way off the member and its stream off the wire.
   void StopUpload(RoundMember& m, std::string_view why);
   void Refuse(std::string text);
-  void Notify(Notice notice);
   template <typename Effect>
   void Emit(Effect effect) {
     effects_.push_back(std::move(effect));
@@ -87,13 +85,10 @@ class Machine {
 
   // Collecting (machine_collect.cc).
   void SettleCollection();
-  absl::Status GiveUp(std::string_view institution, std::string_view reason,
-                      MemberState state);
   // Everybody who has not resolved becomes missing, because of `why`.
   void CloseWindow(std::string_view why);
   void Close(std::string_view why);
   void FailForWantOfQuorum(std::string_view why);
-  void FinishAsFailed(std::string reason);
   void FinishAs(RoundPhase phase, std::string reason);
 
   // Aggregating (machine_fold.cc).
@@ -108,7 +103,6 @@ class Machine {
 
   // Evaluating (machine_evaluate.cc).
   void BeginEvaluation();
-  void AskAgain();
   void SettleEvaluation();
   void Verdict();
   void AcceptCandidate(std::string note);

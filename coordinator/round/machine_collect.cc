@@ -211,6 +211,11 @@ absl::Status Machine::On(const ContributionReleased& event) {
             " in ", Name(), ", which is ", RoundPhaseName(s_.phase),
             ": ContributionReleased is not possible"));
   }
+  if (m->state == MemberState::kRemoved && !m->suspended) {
+    return absl::FailedPreconditionError(
+        Cat(event.institution, " was revoked, which is final: its ",
+            "contribution to ", Name(), " counts no more (", m->reason, ")"));
+  }
   m->quarantined = false;
   m->state = MemberState::kCommitted;
   m->reason.clear();
@@ -218,30 +223,21 @@ absl::Status Machine::On(const ContributionReleased& event) {
   return absl::OkStatus();
 }
 
-absl::Status Machine::GiveUp(std::string_view institution,
-                             std::string_view reason, MemberState state) {
-  CONSILIUM_ASSIGN_OR_RETURN(RoundMember * m, Member(institution));
-  if (IsOut(*m) || m->state == state) {
+absl::Status Machine::On(const Declined& event) {
+  CONSILIUM_ASSIGN_OR_RETURN(RoundMember * m, Member(event.institution));
+  if (IsOut(*m) || m->state == MemberState::kDeclined) {
     AnswerUnchanged();
     return absl::OkStatus();
   }
   if (m->state == MemberState::kCommitted) {
-    Refuse(Cat(institution, " has already contributed to ", Name()));
+    Refuse(Cat(event.institution, " has already contributed to ", Name()));
     return absl::OkStatus();
   }
-  StopUpload(*m, Cat(institution, " gave up"));
-  m->state = state;
-  m->reason = CleanText(reason, kMaxReasonBytes);
+  StopUpload(*m, Cat(event.institution, " gave up"));
+  m->state = MemberState::kDeclined;
+  m->reason = CleanText(event.reason, kMaxReasonBytes);
   Touch(*m);
   return absl::OkStatus();
-}
-
-absl::Status Machine::On(const Declined& event) {
-  return GiveUp(event.institution, event.reason, MemberState::kDeclined);
-}
-
-absl::Status Machine::On(const MemberFailed& event) {
-  return GiveUp(event.institution, event.reason, MemberState::kFailed);
 }
 
 absl::Status Machine::On(const MemberRemoved& event) {
@@ -268,8 +264,10 @@ absl::Status Machine::On(const MemberRemoved& event) {
     m->evaluation_reason = reason;
   }
   const bool committed = m->state == MemberState::kCommitted;
-  const bool uploading = m->state == MemberState::kUploading;
-  if (!revoked && (committed || uploading)) return absl::OkStatus();
+  const bool begun =
+      m->state != MemberState::kInvited && m->state != MemberState::kTraining;
+  // Its state says how it stands; removed would make it invited later.
+  if (!revoked && begun) return absl::OkStatus();
   if (committed && s_.phase == RoundPhase::kEvaluating) return absl::OkStatus();
   StopUpload(*m, reason);
   m->state = MemberState::kRemoved;
@@ -361,7 +359,6 @@ void Machine::CloseWindow(std::string_view why) {
 void Machine::Close(std::string_view why) {
   CloseWindow(why);
   s_.phase = RoundPhase::kAggregating;
-  Notify(Notice::kClosed);
   BeginNextFold();
 }
 
@@ -373,19 +370,9 @@ void Machine::FailForWantOfQuorum(std::string_view why) {
     if (m.state == MemberState::kCommitted) continue;
     others.push_back(Cat(m.institution, " ", DescribeMember(m)));
   }
-  FinishAsFailed(Cat(n.committed, " of ", s_.config.quorum,
-                     " contributions needed; ", JoinSome(others)));
-}
-
-void Machine::FinishAsFailed(std::string reason) {
-  Fail fail;
-  fail.reason = reason;
-  for (const RoundMember& m : s_.members) {
-    if (m.state == MemberState::kCommitted) continue;
-    fail.missing.push_back({m.institution, m.state, DescribeMember(m)});
-  }
-  Emit(std::move(fail));
-  FinishAs(RoundPhase::kFailed, std::move(reason));
+  FinishAs(RoundPhase::kFailed,
+           Cat(n.committed, " of ", s_.config.quorum, " contributions needed; ",
+               JoinSome(others)));
 }
 
 }  // namespace consilium::round_internal

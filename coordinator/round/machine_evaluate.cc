@@ -81,14 +81,6 @@ void Machine::BeginEvaluation() {
     s_.promoted_early = true;
     Emit(Promote{*s_.candidate});
   }
-  AskAgain();
-}
-
-void Machine::AskAgain() {
-  const std::vector<std::string> asked = Names(Asked);
-  if (asked.empty()) return;
-  Emit(AskEvaluation{*s_.candidate, asked, *s_.evaluation_deadline});
-  Emit(NotifyMembers{Notice::kEvaluate, asked});
 }
 
 absl::Status Machine::On(const EvaluationReported& event) {
@@ -115,9 +107,7 @@ absl::Status Machine::On(const EvaluationReported& event) {
   m->evaluation_reason.clear();
   m->evaluation_examples = event.examples;
   m->metrics = event.metrics;
-  for (const auto& [name, value] : event.base_metrics) {
-    m->base_metrics[name] = value;
-  }
+  m->base_metrics = event.base_metrics;
   Touch(*m);
   return absl::OkStatus();
 }

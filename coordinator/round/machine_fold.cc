@@ -24,9 +24,10 @@ void Machine::SettleFold() {
     BeginNextFold();
   } else if (s_.fold_until.has_value() && now_ >= *s_.fold_until) {
     StopFold();
-    FinishAsFailed(Cat("the fold did not finish within ",
-                       FormatDuration(s_.config.fold_timeout),
-                       " (rounds.fold_timeout); the contributions are kept"));
+    FinishAs(RoundPhase::kFailed,
+             Cat("the fold did not finish within ",
+                 FormatDuration(s_.config.fold_timeout),
+                 " (rounds.fold_timeout); the contributions are kept"));
   }
 }
 
@@ -109,18 +110,20 @@ void Machine::FoldGoesWrong(std::string reason, bool retryable, bool no_space) {
     const absl::Time until =
         s_.closed_at.value_or(now_) + s_.config.fold_timeout;
     if (now_ >= until) {
-      return FinishAsFailed(Cat(reason, " for ",
-                                FormatDuration(s_.config.fold_timeout),
-                                " (rounds.fold_timeout); the contributions "
-                                "are kept"));
+      return FinishAs(
+          RoundPhase::kFailed,
+          Cat(reason, " for ", FormatDuration(s_.config.fold_timeout),
+              " (rounds.fold_timeout); the contributions "
+              "are kept"));
     }
     return RetryFold(std::move(reason), s_.fold_run, kLongestSpacePause);
   }
   ++s_.fold_failures;
   if (!retryable || s_.fold_failures >= s_.config.fold_attempts) {
-    return FinishAsFailed(Cat(reason, " (attempt ", s_.fold_failures, " of ",
-                              s_.config.fold_attempts,
-                              "); the contributions are kept"));
+    return FinishAs(
+        RoundPhase::kFailed,
+        Cat(reason, " (attempt ", s_.fold_failures, " of ",
+            s_.config.fold_attempts, "); the contributions are kept"));
   }
   RetryFold(std::move(reason), s_.fold_failures, absl::Hours(1));
 }

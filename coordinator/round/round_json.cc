@@ -80,6 +80,7 @@ void VisitFields(T& value, Visitor& visit) {
     visit("base_version", value.base_version);
     visit("config", value.config);
     visit("weighting", value.weighting);
+    visit("training", value.training);
     visit("members", value.members);
     visit("planned_at", value.planned_at);
     visit("opened_at", value.opened_at);
@@ -125,7 +126,8 @@ json ToJson(EvaluationState v) { return EvaluationStateName(v); }
 json ToJson(Promotion v) { return PromotionName(v); }
 json ToJson(OnRegression v) { return OnRegressionName(v); }
 json ToJson(WithoutQuorum v) { return WithoutQuorumName(v); }
-json ToJson(const std::map<std::string, double>& value) {
+template <typename T>
+json ToJson(const std::map<std::string, T>& value) {
   json object = json::object();
   for (const auto& [k, v] : value) object[k] = v;
   return object;
@@ -283,6 +285,16 @@ absl::Status FromJson(const json& in, const std::string& path, bool,
   for (auto it = in.begin(); it != in.end(); ++it) {
     if (!it->is_number()) return WrongType(path, "numbers by name", *it);
     out[it.key()] = it->get<double>();
+  }
+  return absl::OkStatus();
+}
+absl::Status FromJson(const json& in, const std::string& path, bool,
+                      std::map<std::string, std::string>& out) {
+  if (!in.is_object()) return WrongType(path, "an object", in);
+  out.clear();
+  for (auto it = in.begin(); it != in.end(); ++it) {
+    if (!it->is_string()) return WrongType(path, "texts by name", *it);
+    out[it.key()] = it->get<std::string>();
   }
   return absl::OkStatus();
 }

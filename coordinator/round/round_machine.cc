@@ -39,7 +39,6 @@ constexpr std::array<EventRow, std::variant_size_v<RoundEvent>> kEvents = {{
     {"ContributionQuarantined", {F, F, H, H, H, H}},
     {"ContributionReleased", {F, F, H, F, F, F}},
     {"Declined", {F, H, H, L, L, L}},
-    {"MemberFailed", {F, H, H, L, L, L}},
     {"MemberRemoved", {H, H, H, H, H, S}},
     {"MemberRestored", {H, H, H, H, H, S}},
     {"Tick", {S, H, H, H, H, S}},
@@ -56,13 +55,10 @@ constexpr std::array<EventRow, std::variant_size_v<RoundEvent>> kEvents = {{
 }};
 
 constexpr std::array<std::string_view, std::variant_size_v<RoundEffect>>
-    kEffectNames = {"ScheduleWake",  "NotifyMembers",
-                    "CancelUploads", "QuarantineContribution",
-                    "BeginFold",     "AbortFold",
-                    "AskEvaluation", "Promote",
-                    "Reject",        "RollBack",
-                    "Fail",          "Abandon",
-                    "TaintVersion",  "Alert"};
+    kEffectNames = {"ScheduleWake", "CancelUploads", "QuarantineContribution",
+                    "BeginFold",    "AbortFold",     "Promote",
+                    "Reject",       "RollBack",      "Abandon",
+                    "TaintVersion", "Alert"};
 
 constexpr std::array<std::string_view, 4> kAnswerNames = {
     "accepted", "unchanged", "late", "refused"};
@@ -90,13 +86,13 @@ absl::Status CheckPlan(const RoundPlan& plan) {
   }
   CONSILIUM_RETURN_IF_ERROR(ValidateRoundConfig(plan.config));
   for (size_t i = 0; i < plan.members.size(); ++i) {
-    const std::string& name = plan.members[i].institution;
+    const std::string& name = plan.members[i];
     if (!IsInstitutionName(name)) {
       return absl::InvalidArgumentError(
           Cat("institution name ", Quoted(name),
               " must be 1 to 63 of a-z, 0-9 and '-', not '-' first"));
     }
-    if (i > 0 && plan.members[i - 1].institution == name) {
+    if (i > 0 && plan.members[i - 1] == name) {
       return absl::InvalidArgumentError(
           Cat("institution ", name, " is twice in the cohort"));
     }
@@ -131,10 +127,7 @@ std::string_view AnswerName(Answer answer) {
 }
 
 absl::StatusOr<RoundState> PlanRound(RoundPlan plan, absl::Time now) {
-  std::sort(plan.members.begin(), plan.members.end(),
-            [](const PlannedMember& a, const PlannedMember& b) {
-              return a.institution < b.institution;
-            });
+  std::sort(plan.members.begin(), plan.members.end());
   CONSILIUM_RETURN_IF_ERROR(CheckPlan(plan));
   RoundState s;
   s.id = plan.id;
@@ -143,12 +136,12 @@ absl::StatusOr<RoundState> PlanRound(RoundPlan plan, absl::Time now) {
   s.config = std::move(plan.config);
   s.weighting = plan.weighting;
   s.elements_per_frame = plan.elements_per_frame;
+  s.training = std::move(plan.training);
   s.planned_at = s.clock = WholeMicros(now);
   s.members.reserve(plan.members.size());
-  for (PlannedMember& planned : plan.members) {
+  for (std::string& institution : plan.members) {
     RoundMember m;
-    m.institution = std::move(planned.institution);
-    m.base_metrics = std::move(planned.base_metrics);
+    m.institution = std::move(institution);
     m.updated_at = s.clock;
     s.members.push_back(std::move(m));
   }
@@ -192,6 +185,18 @@ bool TakesUploads(const RoundState& state, absl::Time now) {
   return (state.phase == RoundPhase::kOpen ||
           state.phase == RoundPhase::kCollecting) &&
          std::max(now, state.clock) < EffectiveDeadline(state);
+}
+
+std::optional<absl::Time> WaitsUntil(const RoundState& state) {
+  switch (state.phase) {
+    case RoundPhase::kOpen:
+    case RoundPhase::kCollecting:
+      return EffectiveDeadline(state);
+    case RoundPhase::kEvaluating:
+      return state.evaluation_deadline;
+    default:
+      return std::nullopt;
+  }
 }
 
 std::optional<absl::Time> NextWake(const RoundState& state) {
@@ -257,7 +262,6 @@ absl::Status Machine::On(const Start&) {
   s_.phase = RoundPhase::kOpen;
   s_.opened_at = now_;
   s_.deadline = now_ + s_.config.deadline;
-  Notify(Notice::kOpened);
   return absl::OkStatus();
 }
 
@@ -265,8 +269,7 @@ absl::Status Machine::On(const Tick&) { return absl::OkStatus(); }
 
 absl::Status Machine::On(const Extend& event) {
   const bool evaluating = s_.phase == RoundPhase::kEvaluating;
-  const absl::Time current =
-      evaluating ? *s_.evaluation_deadline : EffectiveDeadline(s_);
+  const absl::Time current = *WaitsUntil(s_);
   if (WholeMicros(event.deadline) <= std::max(now_, current)) {
     return absl::InvalidArgumentError(
         Cat(Name(), " already waits until ", FormatTime(current),
@@ -284,7 +287,6 @@ absl::Status Machine::On(const Extend& event) {
     s_.deadline = WholeMicros(event.deadline);
     s_.extended = true;
   }
-  Notify(Notice::kExtended);
   return absl::OkStatus();
 }
 
@@ -342,7 +344,6 @@ absl::Status Machine::On(const Restarted&) {
       break;
     case RoundPhase::kEvaluating:
       s_.evaluation_deadline = std::max(*s_.evaluation_deadline, least);
-      AskAgain();
       break;
     default:
       break;
@@ -394,17 +395,10 @@ std::string Machine::Name() const {
                          : Cat("round ", s_.id, " attempt ", s_.attempt);
 }
 
-void Machine::Notify(Notice notice) {
-  Emit(NotifyMembers{notice, Names([](const RoundMember& m) {
-                       return m.state != MemberState::kRemoved;
-                     })});
-}
-
 void Machine::FinishAs(RoundPhase phase, std::string reason) {
   s_.phase = phase;
   s_.reason = std::move(reason);
   s_.finished_at = now_;
-  Notify(Notice::kFinished);
 }
 
 }  // namespace round_internal

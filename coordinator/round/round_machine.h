@@ -2,8 +2,8 @@
 // clock, no I/O, no randomness, no globals; safe from any thread.
 //
 // The caller stores the new state, in one transaction with the effects that
-// change the store (QuarantineContribution, Promote, Reject, RollBack, Fail,
-// Abandon, TaintVersion), and carries out the others after it, in their order.
+// change the store (QuarantineContribution, Promote, Reject, RollBack, Abandon,
+// TaintVersion), and carries out the others after it, in their order.
 // A crash in between loses only those; Restarted asks for them again.
 //
 // Rules of closing (phases open and collecting):
@@ -38,7 +38,7 @@
 //   ContributionCommitted   F       F    ok    late   late   late
 //   ContributionQuarantined F       F    ok    ok(1)  ok(2)  ok(3)
 //   ContributionReleased    F       F    ok    F      F      F
-//   Declined, MemberFailed  F       ok   ok    late   late   late
+//   Declined                F       ok   ok    late   late   late
 //   MemberRemoved           ok      ok   ok    ok(1)  ok     same
 //   MemberRestored          ok      ok   ok    ok(6)  ok(6)  same
 //   Tick                    same    ok   ok    ok     ok     same
@@ -120,19 +120,17 @@ struct Declined {
   std::string institution;
   std::string reason;
 };
-struct MemberFailed {
-  std::string institution;
-  std::string reason;
-};
 // suspended: no new work, but an upload under way and a contribution committed
-// still count. revoked: its contribution is quarantined and its streams cut.
+// still count, and what it gave up or failed at stays so. revoked: its
+// contribution is quarantined, for good, and its streams are cut.
 enum class Removal { kSuspended, kRevoked };
 struct MemberRemoved {
   std::string institution;
   Removal removal = Removal::kSuspended;
   std::string reason;
 };
-// The suspension is over. While the window is open it is invited again.
+// The suspension is over. While the window is open it is invited again, if it
+// had not begun an upload nor given up.
 struct MemberRestored {
   std::string institution;
 };
@@ -190,10 +188,10 @@ struct Restarted {};
 using RoundEvent =
     std::variant<Start, ProgressReported, UploadBegan, UploadLost,
                  ContributionCommitted, ContributionQuarantined,
-                 ContributionReleased, Declined, MemberFailed, MemberRemoved,
-                 MemberRestored, Tick, Extend, CloseNow, Cancel, FoldFinished,
-                 FoldFailed, PublishFailed, EvaluationReported,
-                 EvaluationDeclined, BaseAbandoned, Restarted>;
+                 ContributionReleased, Declined, MemberRemoved, MemberRestored,
+                 Tick, Extend, CloseNow, Cancel, FoldFinished, FoldFailed,
+                 PublishFailed, EvaluationReported, EvaluationDeclined,
+                 BaseAbandoned, Restarted>;
 std::string_view RoundEventName(const RoundEvent& event);  // "UploadBegan"
 
 // --- Effects ---------------------------------------------------------------
@@ -202,12 +200,6 @@ std::string_view RoundEventName(const RoundEvent& event);  // "UploadBegan"
 // than `now`. A transition with none leaves the earlier wake in force.
 struct ScheduleWake {
   absl::Time at;
-};
-// Answer the long polls and streams of these institutions.
-enum class Notice { kOpened, kExtended, kClosed, kEvaluate, kFinished };
-struct NotifyMembers {
-  Notice notice = Notice::kOpened;
-  std::vector<std::string> institutions;
 };
 // Refuse further chunks of these uploads and end their streams.
 struct CancelUploads {
@@ -227,11 +219,6 @@ struct BeginFold {
 struct AbortFold {
   int64_t run = 0;
 };
-struct AskEvaluation {
-  int64_t candidate = 0;
-  std::vector<std::string> institutions;
-  absl::Time until;
-};
 struct Promote {
   int64_t candidate = 0;
 };
@@ -243,18 +230,6 @@ struct Reject {
 struct RollBack {
   int64_t candidate = 0;
   std::string reason;
-};
-struct Shortfall {
-  std::string institution;
-  MemberState state = MemberState::kInvited;
-  std::string why;
-
-  bool operator==(const Shortfall&) const = default;
-};
-// The round has failed. `reason` is complete; `missing` is its structure.
-struct Fail {
-  std::string reason;
-  std::vector<Shortfall> missing;
 };
 // The round is cancelled; its candidate, where there is one, is refused.
 struct Abandon {
@@ -273,9 +248,9 @@ struct Alert {
 };
 
 using RoundEffect =
-    std::variant<ScheduleWake, NotifyMembers, CancelUploads,
-                 QuarantineContribution, BeginFold, AbortFold, AskEvaluation,
-                 Promote, Reject, RollBack, Fail, Abandon, TaintVersion, Alert>;
+    std::variant<ScheduleWake, CancelUploads, QuarantineContribution, BeginFold,
+                 AbortFold, Promote, Reject, RollBack, Abandon, TaintVersion,
+                 Alert>;
 std::string_view RoundEffectName(const RoundEffect& effect);
 
 // --- Transitions -----------------------------------------------------------
@@ -296,12 +271,6 @@ struct Transition {
   std::string text;  // why, for kLate and kRefused
 };
 
-// `base_metrics`: this institution's evaluation of the base version, where it
-// is known so early; EvaluationReported may tell it, too.
-struct PlannedMember {
-  std::string institution;
-  std::map<std::string, double> base_metrics;
-};
 struct RoundPlan {
   int64_t id = 0;       // > 0
   int64_t attempt = 1;  // > 0
@@ -309,7 +278,8 @@ struct RoundPlan {
   RoundConfig config;
   RoundWeighting weighting = {};
   int64_t elements_per_frame = 258048;
-  std::vector<PlannedMember> members;
+  std::map<std::string, std::string> training = {};
+  std::vector<std::string> members;  // institutions
 };
 
 // Errors: INVALID_ARGUMENT  configuration or ids out of range, member twice
@@ -325,6 +295,10 @@ bool AllowsNextRound(const RoundState& state);
 
 // Whether an upload by a member could begin now; what admission asks first.
 bool TakesUploads(const RoundState& state, absl::Time now);
+
+// Until when the round waits, as Extend reckons it: for uploads to begin, or
+// for evaluations. Nothing in the other phases.
+std::optional<absl::Time> WaitsUntil(const RoundState& state);
 
 // When something falls due without any further event; nothing for final and
 // planned rounds.

@@ -142,7 +142,7 @@ struct RoundConfig {
 
 // What no configuration may exceed.
 struct RoundLimits {
-  int64_t max_members = 1'000'000;
+  int64_t max_members = 4096;  // contributions that one fold takes
   int64_t max_examples = int64_t{1} << 40;
   absl::Duration max_wait = absl::Hours(24 * 366);
 };
@@ -196,6 +196,9 @@ struct RoundState {
   // Of its uploads. Chosen when it is planned and announced, so it stays
   // whatever is configured later; the default is that of all earlier rounds.
   int64_t elements_per_frame = 258048;
+  // Told with every task; fixed when the round begins, so that all of its
+  // members train alike.
+  std::map<std::string, std::string> training;
   std::vector<RoundMember> members;  // sorted by institution, no duplicates
 
   absl::Time planned_at = absl::UnixEpoch();

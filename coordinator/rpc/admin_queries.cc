@@ -313,7 +313,13 @@ absl::Status AdminQueries::FillRound(ReadTx& tx, const RoundRow& row,
   }
   CONSILIUM_ASSIGN_OR_RETURN(const RoundConfig config,
                              RoundConfigFromJson(row.config_json));
-  const Settings settings = SettingsOf(config);
+  Settings training;
+  if (members && !row.state_json.empty()) {
+    CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
+                               RoundStateFromJson(row.state_json));
+    training = std::move(state.training);
+  }
+  const Settings settings = SettingsOf(config, training);
   out->mutable_settings()->insert(settings.begin(), settings.end());
   out->set_planned_at(MicrosOf(row.planned_at));
   out->set_opened_at(Micros(row.opened_at));

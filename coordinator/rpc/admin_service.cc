@@ -222,7 +222,7 @@ CONSILIUM_READ(PlanRound, PlanRoundRequest, RoundPlan, {
   const auto free =
       deps_.engine->store().fs()->FreeSpace(deps_.engine->store().data_dir());
   if (free.ok()) response->set_disk_free_bytes(static_cast<uint64_t>(*free));
-  const Settings settings = SettingsOf(plan.config);
+  const Settings settings = SettingsOf(plan.config, plan.training);
   response->mutable_settings()->insert(settings.begin(), settings.end());
   return absl::OkStatus();
 })

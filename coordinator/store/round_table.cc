@@ -210,6 +210,18 @@ absl::StatusOr<std::vector<CohortMemberRow>> ListCohort(ReadTx& tx,
       round, attempt);
 }
 
+absl::StatusOr<std::map<int64_t, int64_t>> LastInvitations(ReadTx& tx) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto rows,
+      Collect(
+          tx,
+          "SELECT id, (SELECT max(round) FROM cohort_member"
+          " WHERE institution_id = i.id) AS last "
+          "FROM institution i WHERE last IS NOT NULL",
+          [](Statement& row) { return std::pair(row.Int(0), row.Int(1)); }));
+  return std::map<int64_t, int64_t>(rows.begin(), rows.end());
+}
+
 absl::StatusOr<int64_t> InsertMetric(WriteTx& tx, const MetricRow& row) {
   CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
       "INSERT INTO metric (round, attempt, version, institution_id, phase, "

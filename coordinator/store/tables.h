@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -137,7 +138,8 @@ absl::StatusOr<std::vector<VersionRow>> ListVersions(ReadTx& tx,
                                                      const Page& page = {});
 // promoted sets promoted_at = now; no state leads back to candidate, and a
 // pruned version cannot be promoted (FAILED_PRECONDITION). The current pointer
-// is moved by SetCurrentVersion.
+// is moved by SetCurrentVersion. A tainted version keeps its reason where none
+// is given.
 absl::Status SetVersionState(WriteTx& tx, int64_t number, VersionState state,
                              std::string_view reason, absl::Time now);
 // Children, their children, ...: ascending, without `number` itself.
@@ -159,8 +161,8 @@ absl::StatusOr<std::vector<ContributionRow>> VersionContributions(
 absl::StatusOr<std::vector<int64_t>> VersionsWith(
     ReadTx& tx, std::string_view contribution);
 // Takes the mark, and `reason` where it is the version's, from those versions
-// and their descendants, but for those that another quarantined contribution
-// leads to.
+// and their descendants. One that another quarantined contribution leads to
+// stays marked, for the reason of that one.
 absl::Status ClearTaintWith(WriteTx& tx, std::string_view contribution,
                             std::string_view reason);
 // Marks every version that holds the contribution, and their descendants.
@@ -204,6 +206,9 @@ absl::Status UpsertCohortMember(WriteTx& tx, const CohortMemberRow& row);
 absl::StatusOr<std::vector<CohortMemberRow>> ListCohort(ReadTx& tx,
                                                         int64_t round,
                                                         int64_t attempt);
+// The last round that invited each institution, by id; without those that none
+// has. Takes one look-up for each institution, however many rounds there were.
+absl::StatusOr<std::map<int64_t, int64_t>> LastInvitations(ReadTx& tx);
 
 // --- contributions ---------------------------------------------------------
 

@@ -112,8 +112,9 @@ absl::Status SetVersionState(WriteTx& tx, int64_t number, VersionState state,
     promoted_at = now;
   }
   return tx.connection().Run(
-      "UPDATE version SET state = ?, reason = ?, promoted_at = ? "
-      "WHERE number = ?",
+      "UPDATE version SET state = ?, "
+      "reason = coalesce(?, CASE WHEN tainted THEN reason END), "
+      "promoted_at = ? WHERE number = ?",
       ToString(state), TextOrNull{reason}, promoted_at, number);
 }
 
@@ -194,16 +195,20 @@ absl::Status ClearTaintWith(WriteTx& tx, std::string_view contribution,
     versions.push_back(holder);
     for (const int64_t version : versions) {
       CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
-          "UPDATE version SET tainted = 0, "
-          "reason = CASE WHEN reason = ?2 THEN NULL ELSE reason END "
-          "WHERE number = ?1 AND NOT EXISTS ("
-          " WITH RECURSIVE line (number) AS ("
-          "  SELECT ?1 UNION SELECT v.parent FROM version v"
-          "  JOIN line l ON v.number = l.number WHERE v.parent IS NOT NULL)"
-          " SELECT 1 FROM line"
+          "WITH RECURSIVE line (number) AS ("
+          " SELECT ?1 UNION SELECT v.parent FROM version v"
+          " JOIN line l ON v.number = l.number WHERE v.parent IS NOT NULL), "
+          "other (reason) AS ("
+          " SELECT 'contribution of ' || i.name || ': ' ||"
+          "  coalesce(c.reason, '') FROM line"
           " JOIN version_contribution h ON h.version = line.number"
           " JOIN contribution c ON c.id = h.contribution"
-          " WHERE c.state = 'quarantined')",
+          " JOIN institution i ON i.id = c.institution_id"
+          " WHERE c.state = 'quarantined'"
+          " ORDER BY line.number DESC, i.name LIMIT 1) "
+          "UPDATE version SET tainted = EXISTS (SELECT 1 FROM other), "
+          "reason = CASE WHEN reason = ?2 THEN (SELECT reason FROM other) "
+          "ELSE reason END WHERE number = ?1",
           version, reason));
     }
   }

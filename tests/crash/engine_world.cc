@@ -198,7 +198,7 @@ absl::Status EngineWorld::StartEngine() {
   options.retention.keep_versions = 0;  // so that retention has work
   EngineDeps deps;
   deps.store = store_.get();
-  anchored_.emplace(&clock_, absl::InfinitePast());
+  anchored_.emplace(&clock_);
   deps.clock = &*anchored_;
   deps.wall = &clock_;
   deps.ca = &SharedKeys().ca;

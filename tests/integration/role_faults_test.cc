@@ -245,8 +245,14 @@ TEST_F(RolesTest, ARevokedAuditorIsCutOffWhileItWatches) {
   const auto reader = stub->WatchRound(&context, {});
   v1::RoundInfo info;
   ASSERT_TRUE(reader->Read(&info));
-  ASSERT_OK(federation_.SetState(
-      "audit-x", v1::SetInstitutionStateRequest::REVOKE, "contract ended"));
+  for (const auto change : {v1::SetInstitutionStateRequest::SUSPEND,
+                            v1::SetInstitutionStateRequest::REVOKE}) {
+    EXPECT_THAT(federation_.SetState("audit-x", change, ""),
+                StatusIs(StatusCode::kFailedPrecondition,
+                         HasSubstr("is an auditor; see `consilium operator "
+                                   "revoke`")));
+  }
+  ASSERT_OK(federation_.RevokeOperator("audit-x", "contract ended"));
   while (reader->Read(&info)) {
   }
   const testing::Matcher<absl::Status> revoked =

@@ -91,6 +91,27 @@ class EngineTest : public StoreTest {
                                   written.info.file_bytes, "base");
   }
 
+  absl::StatusOr<int64_t> StartRound(const Settings& overrides = {}) {
+    return engine_->StartRound(kTestOperator, overrides, {}, "manual", "");
+  }
+  Caller CallerOf(const std::string& name) {
+    return Caller{engine_->peers().Find(name), "01"};
+  }
+  // With the blob of the version that was imported.
+  absl::StatusOr<int64_t> AddVersion(int64_t parent, VersionState state) {
+    int64_t number = 0;
+    CONSILIUM_RETURN_IF_ERROR(Write([&](WriteTx& tx) -> absl::Status {
+      CONSILIUM_ASSIGN_OR_RETURN(VersionRow row, GetVersion(tx, parent));
+      row.parent = parent;
+      row.state = state;
+      CONSILIUM_ASSIGN_OR_RETURN(const InsertedVersion made,
+                                 InsertVersion(tx, row, nullptr));
+      number = made.row.number;
+      return absl::OkStatus();
+    }));
+    return number;
+  }
+
   FakeClock clock_;
   SplitMixRandom random_{1};
   NullListener listener_;

@@ -1,4 +1,6 @@
+#include "consilium/base/strings.h"
 #include "coordinator/engine/engine.h"
+#include "coordinator/round/round_json.h"
 #include "tests/support/status_matchers.h"
 
 namespace consilium {
@@ -94,6 +96,44 @@ TEST(PolicyTest, WhatTheStoreDoesNotSayComesFromTheDefaults) {
       FederationPolicy::FromJson(R"({"rounds": {"quorum": 3}})", defaults));
   EXPECT_EQ(partly.rounds.quorum, 3);
   EXPECT_EQ(partly.rounds.grace, absl::Seconds(9));
+}
+
+// What an operator did not set follows consilium.toml, also later.
+TEST(PolicyTest, OnlyWhatWasSetIsStored) {
+  FederationPolicy policy;
+  ASSERT_OK(policy.Set({{"quorum", "4"}, {"evaluation.quorum", "3"}}));
+  ASSERT_OK(policy.Set({{"grace", "90s"}}));
+  RoundConfig defaults;
+  defaults.deadline = absl::Hours(7);
+  defaults.grace = absl::Seconds(9);
+  defaults.evaluation.deadline = absl::Hours(8);
+  RoundConfig want = defaults;
+  want.quorum = 4;
+  want.grace = absl::Seconds(90);
+  want.evaluation.quorum = 3;
+  ASSERT_OK_AND_ASSIGN(FederationPolicy again,
+                       FederationPolicy::FromJson(policy.ToJson(), defaults));
+  EXPECT_EQ(again.rounds, want);
+  ASSERT_OK(again.Set({{"quorum", "5"}}));
+  want.quorum = 5;
+  EXPECT_EQ(again.rounds, want);
+  EXPECT_THAT(again.ToJson(), Not(HasSubstr("\"deadline\"")));
+  // Older programs stored everything; all of that counts as set.
+  RoundConfig all;
+  all.deadline = absl::Hours(2);
+  const std::string old = Cat("{\"rounds\": ", RoundConfigToJson(all), "}");
+  ASSERT_OK_AND_ASSIGN(again, FederationPolicy::FromJson(old, defaults));
+  EXPECT_EQ(again.rounds, all);
+}
+
+TEST(PolicyTest, DefaultsThatDoNotFitWhatWasSetAreNamed) {
+  FederationPolicy policy;
+  ASSERT_OK(policy.Set({{"target", "3"}}));
+  RoundConfig defaults;
+  defaults.quorum = 5;
+  EXPECT_THAT(FederationPolicy::FromJson(policy.ToJson(), defaults),
+              StatusIs(kInvalid, AllOf(HasSubstr("consilium.toml"),
+                                       HasSubstr("quorum of 5"))));
 }
 
 TEST(PolicyTest, DamagedJsonIsAnError) {

@@ -26,7 +26,7 @@ class RoundHarness {
     plan.base_version = 7;
     plan.config = std::move(config);
     for (std::string& name : members) {
-      plan.members.push_back({std::move(name), {}});
+      plan.members.push_back(std::move(name));
     }
     absl::StatusOr<RoundState> planned = PlanRound(std::move(plan), now);
     CONSILIUM_CHECK(planned.ok());

@@ -85,10 +85,11 @@ TEST(RoundJsonTest, StatesRoundTripWithEveryField) {
   h.Do(Start{});
   h.Upload("a");
   h.Do(ProgressReported{"b", 1.0 / 3.0, "epoch 1 \"quoted\" \xc3\xa9"});
+  h.state.training = {{"epochs", "5"}, {"rate", "1e-3"}};
   EXPECT_THAT(RoundStateFromJson(RoundStateToJson(h.state)),
               IsOkAndHolds(h.state));
   h.Upload("b");
-  h.Do(MemberFailed{"c", "out of memory"});
+  h.Do(Declined{"c", "out of memory"});
   h.Do(FoldFinished{1, 8, 3, {"expert/0/1"}});
   h.Do(EvaluationReported{"a", 10, {{"loss", 0.1}}, {{"loss", 0.2}}});
   EXPECT_THAT(RoundStateFromJson(RoundStateToJson(h.state)),

@@ -138,11 +138,7 @@ TEST_F(RoundMemberTest, GivesUpAndThinksBetterOfIt) {
     m.reason.clear();
     m.progress = 0.1;
   });
-  Becomes(MemberFailed{"a", "out of memory"}, [](RoundMember& m) {
-    m.state = MemberState::kFailed;
-    m.reason = "out of memory";
-    m.progress.reset();
-  });
+  h_.Do(Declined{"a", "out of memory"});
   Becomes(UploadBegan{"a"}, [](RoundMember& m) {
     m.state = MemberState::kUploading;
     m.reason.clear();
@@ -232,6 +228,35 @@ TEST_F(RoundMemberTest, IsQuarantinedAndReleased) {
   });
 }
 
+TEST_F(RoundMemberTest, IsNotInvitedAgainByASuspensionIfItWasOutAnyway) {
+  h_.Upload("a");
+  h_.Do(ContributionQuarantined{"a", "norm"});
+  h_.Do(Declined{"b", "no data"});
+  for (const char* name : {"a", "b"}) {
+    h_.Do(MemberRemoved{name, Removal::kSuspended, "audit"});
+    EXPECT_THAT(h_.Send(UploadBegan{name}), IsOkAndHolds(Answer::kRefused));
+    h_.Do(MemberRestored{name});
+  }
+  EXPECT_EQ(h_.member("a").state, MemberState::kFailed);
+  EXPECT_EQ(h_.member("a").reason, "norm");
+  EXPECT_TRUE(h_.member("a").quarantined);
+  EXPECT_EQ(h_.member("b").state, MemberState::kDeclined);
+  EXPECT_EQ(h_.member("b").reason, "no data");
+  // What is released counts.
+  h_.Do(ContributionReleased{"a"});
+  EXPECT_EQ(h_.member("a").state, MemberState::kCommitted);
+}
+
+TEST_F(RoundMemberTest, IsNotReleasedAfterItWasRevoked) {
+  h_.Upload("a");
+  h_.Do(ContributionQuarantined{"a", "norm"});
+  h_.Do(MemberRemoved{"a", Removal::kRevoked, "key stolen"});
+  EXPECT_THAT(h_.Send(ContributionReleased{"a"}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("a was revoked, which is final")));
+  EXPECT_EQ(h_.member("a").state, MemberState::kRemoved);
+}
+
 TEST_F(RoundMemberTest, ComesTooLateDuringTheGrace) {
   h_.Do(UploadBegan{"b"});
   h_.Advance(*h_.state.deadline - h_.now);
@@ -260,7 +285,8 @@ TEST(PlanRoundTest, ARoundKeepsWhatItWasPlannedWith) {
   plan.base_version = 7;
   plan.config.quorum = 2;
   plan.weighting = {true, 12345.0};
-  plan.members = {{"b", {{"loss", 0.5}}}, {"a", {}}};
+  plan.training = {{"epochs", "5"}};
+  plan.members = {"b", "a"};
   const absl::Time now = absl::FromUnixSeconds(1767225600);
   const auto state = PlanRound(plan, now);
   ASSERT_OK(state.status());
@@ -273,7 +299,7 @@ TEST(PlanRoundTest, ARoundKeepsWhatItWasPlannedWith) {
   ASSERT_EQ(state->members.size(), 2u);
   EXPECT_EQ(state->members[0].institution, "a");
   EXPECT_EQ(state->members[1].institution, "b");
-  EXPECT_EQ(state->members[1].base_metrics, plan.members[0].base_metrics);
+  EXPECT_EQ(state->training, plan.training);
   EXPECT_EQ(state->members[1].updated_at, now);
 }
 

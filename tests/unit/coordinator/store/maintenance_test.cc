@@ -232,7 +232,7 @@ class BackupTest : public StoreTest {
     plan.id = id;
     plan.config.evaluation.enabled = false;
     for (const char* name : {"bank-a", "bank-b", "bank-c"}) {
-      plan.members.push_back({.institution = name, .base_metrics = {}});
+      plan.members.push_back(name);
     }
     CONSILIUM_ASSIGN_OR_RETURN(RoundState state, PlanRound(plan, kTestNow));
     for (const RoundEvent& event : std::vector<RoundEvent>{

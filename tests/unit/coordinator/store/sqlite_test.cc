@@ -222,6 +222,39 @@ TEST_F(SqliteTest, AnOldHistoryGetsItsLineage) {
               IsOkAndHolds(1));
 }
 
+TEST_F(SqliteTest, AnOldRoundTrainsAsThePolicySays) {
+  const auto migrations = EmbeddedMigrations();
+  for (const char* policy : {R"({"training": {"epochs": "5"}})", "{}"}) {
+    const bool set = std::string_view(policy) != "{}";
+    const std::string path = set ? "/set.db" : "/unset.db";
+    ASSERT_OK(disk_.fs().Open(path, {.write = true, .create = true}).status());
+    ASSERT_OK_AND_ASSIGN(db_,
+                         Connection::Open({.path = path, .vfs = disk_.vfs()}));
+    ASSERT_OK(Migrate(*db_, migrations.first(6)));
+    ASSERT_OK(db_->Script(
+        Cat("INSERT INTO version (number, digest, blob_bytes, state, "
+            "signature, created_at) VALUES (0, '",
+            std::string(64, 'a'),
+            "', 1, 'promoted', x'00', 0);"
+            "INSERT INTO federation (id, name, layout_digest, policy_json, "
+            "created_at) VALUES (1, 'cards', '",
+            std::string(64, 'a'), "', '", policy,
+            "', 0);"
+            "INSERT INTO round (id, attempt, state, base_version, config_json, "
+            "state_json, planned_at, round_key_state, \"trigger\") VALUES "
+            "(1, 1, 'open', 0, '{}', '{}', 0, 'none', 'manual'), "
+            "(2, 1, 'open', 0, '{}', NULL, 0, 'none', 'manual');")));
+    ASSERT_OK(Migrate(*db_, migrations));
+    EXPECT_THAT(db_->OneInt(Cat("SELECT state_json = '{\"training\":{",
+                                set ? R"("epochs":"5")" : "",
+                                "}}' FROM round WHERE id = 1")),
+                IsOkAndHolds(1));
+    EXPECT_THAT(
+        db_->OneInt("SELECT state_json IS NULL FROM round WHERE id = 2"),
+        IsOkAndHolds(1));
+  }
+}
+
 TEST_F(SqliteTest, AFailingMigrationLeavesTheStepBefore) {
   const Migration steps[] = {{1, "one", "CREATE TABLE one (x);"},
                              {2, "bad", "CREATE TABLE two (x); NONSENSE;"}};

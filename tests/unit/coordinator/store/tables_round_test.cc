@@ -7,6 +7,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 class RoundTablesTest : public StoreTest {
  protected:
@@ -173,6 +174,24 @@ TEST_F(RoundTablesTest, CohortMembersAreReplaced) {
     row.progress = 1.5;
     EXPECT_THAT(UpsertCohortMember(tx, row),
                 StatusIs(absl::StatusCode::kInvalidArgument));
+    return absl::OkStatus();
+  }));
+}
+
+TEST_F(RoundTablesTest, TheLastInvitationOfEach) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    CohortMemberRow row;
+    row.state = "invited";
+    row.updated_at = kTestNow;
+    for (int64_t round = 1; round <= 40; ++round) {
+      CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, Round(round)).status());
+      row.round = round;
+      row.attempt = 1 + round % 2;
+      row.institution_id = round <= 2 ? 1 : 3;
+      CONSILIUM_RETURN_IF_ERROR(UpsertCohortMember(tx, row));
+    }
+    EXPECT_THAT(LastInvitations(tx),
+                IsOkAndHolds(ElementsAre(Pair(1, 2), Pair(3, 40))));
     return absl::OkStatus();
   }));
 }

@@ -1,3 +1,7 @@
+#include <map>
+#include <string>
+#include <string_view>
+
 #include "tests/unit/coordinator/store/store_test_util.h"
 
 namespace consilium {
@@ -152,6 +156,60 @@ TEST_F(VersionTableTest, LineageAndTaint) {
     EXPECT_EQ(four.reason, "bank-a quarantined");
     CONSILIUM_ASSIGN_OR_RETURN(const VersionRow five, GetVersion(tx, 5));
     EXPECT_FALSE(five.tainted);
+    return absl::OkStatus();
+  }));
+}
+
+TEST_F(VersionTableTest, AReasonOfATaintLastsAsLongAsTheTaint) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    EXPECT_EQ(Add(tx, 0), 1);
+    EXPECT_EQ(Add(tx, 1), 2);
+    CONSILIUM_RETURN_IF_ERROR(InsertRound(tx, Round(1)).status());
+    for (const auto& [id, institution] :
+         std::map<std::string, int64_t>{{"a1", 1}, {"b1", 2}}) {
+      ContributionRow row = Committed(Contribution(id, 1, institution));
+      CONSILIUM_RETURN_IF_ERROR(InsertContribution(tx, row));
+      CONSILIUM_RETURN_IF_ERROR(AddVersionContribution(tx, 1, id));
+    }
+    const auto quarantine = [&](const char* id, const char* name) {
+      CONSILIUM_RETURN_IF_ERROR(SetContributionState(
+          tx, id, ContributionState::kQuarantined, Cat("odd ", id)));
+      return TaintVersionsWith(tx, id,
+                               Cat("contribution of ", name, ": odd ", id));
+    };
+    const auto release = [&](const char* id, const char* name) {
+      CONSILIUM_RETURN_IF_ERROR(
+          SetContributionState(tx, id, ContributionState::kFolded, ""));
+      return ClearTaintWith(tx, id,
+                            Cat("contribution of ", name, ": odd ", id));
+    };
+    const auto expect = [&](bool tainted, std::string_view reason) {
+      for (const int64_t number : {1, 2}) {
+        const auto row = GetVersion(tx, number);
+        EXPECT_OK(row.status());
+        EXPECT_EQ(row->tainted, tainted) << number;
+        EXPECT_EQ(row->reason, reason) << number;
+      }
+    };
+    CONSILIUM_RETURN_IF_ERROR(quarantine("a1", "bank-a"));
+    CONSILIUM_RETURN_IF_ERROR(quarantine("b1", "bank-b"));
+    expect(true, "contribution of bank-a: odd a1");
+    // Promoted without a word about it.
+    for (const int64_t number : {1, 2}) {
+      CONSILIUM_RETURN_IF_ERROR(
+          SetVersionState(tx, number, VersionState::kPromoted, "", kTestNow));
+    }
+    expect(true, "contribution of bank-a: odd a1");
+    CONSILIUM_RETURN_IF_ERROR(release("a1", "bank-a"));
+    expect(true, "contribution of bank-b: odd b1");
+    CONSILIUM_RETURN_IF_ERROR(release("b1", "bank-b"));
+    expect(false, "");
+    // A reason that is no taint's goes with the state it was for.
+    CONSILIUM_RETURN_IF_ERROR(
+        SetVersionState(tx, 2, VersionState::kRejected, "worse", kTestNow));
+    CONSILIUM_RETURN_IF_ERROR(
+        SetVersionState(tx, 2, VersionState::kPromoted, "", kTestNow));
+    expect(false, "");
     return absl::OkStatus();
   }));
 }
