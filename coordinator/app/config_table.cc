@@ -379,6 +379,16 @@ void AddLimits(Keys& k) {
   k.push_back(Span(s, "enrollment_timeout", AT(limits.enrollment_timeout),
                    kSecond, absl::Hours(1),
                    "A connection there is closed after this."));
+  k.push_back(Count(
+      s, "max_metrics_connections", AT(limits.max_metrics_connections), 1,
+      10'000,
+      "Connections to the listener for metrics, which answers everybody; one "
+      "more ends the one that has been open for the longest."));
+  k.push_back(Bytes(s, "max_metrics_request_bytes",
+                    AT(limits.max_metrics_request_bytes), kKiB, kMiB,
+                    "A request there, with its headers."));
+  k.push_back(Span(s, "metrics_timeout", AT(limits.metrics_timeout), kSecond,
+                   absl::Hours(1), "A connection there is closed after this."));
   k.push_back(
       Span(s, "handshake_timeout", AT(limits.handshake_timeout), kSecond,
            absl::Minutes(10),

@@ -68,6 +68,15 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   return o;
 }
 
+MetricsServerOptions MetricsOf(const CoordinatorConfig& c) {
+  MetricsServerOptions o;
+  o.address = c.listen.metrics_address;
+  o.max_connections = c.limits.max_metrics_connections;
+  o.max_request_bytes = c.limits.max_metrics_request_bytes;
+  o.timeout = c.limits.metrics_timeout;
+  return o;
+}
+
 ConnectionGate::Options GateOf(const CoordinatorConfig& c) {
   const CoordinatorConfig::Limits& limits = c.limits;
   ConnectionGate::Options o;
@@ -351,9 +360,10 @@ class Server final : public CoordinatorServer {
         return readiness_->Check();
       };
       handlers.warnings = [this] { return certificates_->Warnings(); };
+      MetricsServerOptions http = MetricsOf(config_);
+      http.clock = wall_;
       CONSILIUM_ASSIGN_OR_RETURN(
-          http_, MetricsServer::Start(config_.listen.metrics_address,
-                                      std::move(handlers)));
+          http_, MetricsServer::Start(std::move(http), std::move(handlers)));
     }
     ready_.store(true);
     return absl::OkStatus();
