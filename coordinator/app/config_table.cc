@@ -139,7 +139,8 @@ void AddPlaces(Keys& k) {
   k.push_back(Address(
       s, "advertised_address", AT(listen.advertised_address), true,
       "The address institutions are told at enrolment, where it differs from "
-      "the one above (name translation, load balancer)."));
+      "the one above (name translation, load balancer). Invitations name its "
+      "host, too."));
 
   s = "tls";
   k.push_back(
@@ -235,12 +236,11 @@ void AddRounds(Keys& k) {
       Number(s, "maximum_norm", AT(rounds.maximum_norm), 0.0, 1e30,
              "L2 norm above which an update is quarantined. 0: no limit."));
   k.push_back(Span(s, "fold_timeout", AT(rounds.fold_timeout), kSecond, kYear,
-                   "A fold that takes longer fails the round, and so does\n"
+                   "A fold that takes longer fails the round, and so does "
                    "a disk that stays full so long once the round closed."));
-  k.push_back(
-      Count(s, "fold_attempts", AT(rounds.fold_attempts), 1, 100,
-            "How often a fold is tried that fails for a passing reason\n"
-            "other than a full disk."));
+  k.push_back(Count(s, "fold_attempts", AT(rounds.fold_attempts), 1, 100,
+                    "How often a fold is tried that fails for a passing reason "
+                    "other than a full disk."));
   k.push_back(Span(s, "fold_retry_delay", AT(rounds.fold_retry_delay),
                    absl::Milliseconds(1), absl::Hours(1),
                    "Pause before the second try; it doubles each time."));

@@ -10,9 +10,9 @@ namespace consilium {
 
 // Of a whole request head, with its empty line.
 struct HttpRequest {
-  int status = 200;   // else what is to be answered at once
-  bool body = true;   // false: HEAD
-  std::string path;   // without a query
+  int status = 200;  // else what is to be answered at once
+  bool body = true;  // false: HEAD
+  std::string path;  // without a query
 };
 HttpRequest ParseHttpHead(std::string_view head);
 

@@ -291,19 +291,19 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   if (!to.ok()) return Annotate(to.status(), "listen.metrics_address");
   absl::StatusOr<Listeners> listeners = ListenOnAll(*to);
   if (!listeners.ok()) {
-    return absl::UnavailableError(
-        Cat("cannot listen on ", options.address, " (listen.metrics_address): ",
-            StdView(listeners.status().message()),
-            "; is the port in use, or the address not of this host?"));
+    return absl::UnavailableError(Cat(
+        "cannot listen on ", options.address,
+        " (listen.metrics_address): ", StdView(listeners.status().message()),
+        "; is the port in use, or the address not of this host?"));
   }
   Fd wake(eventfd(0, EFD_CLOEXEC));
   if (!wake) {
     return absl::UnavailableError(
         Cat("eventfd: ", std::generic_category().message(errno)));
   }
-  return std::unique_ptr<MetricsServer>(std::make_unique<Server>(
-      std::move(options), std::move(handlers), *std::move(listeners),
-      std::move(wake)));
+  return std::unique_ptr<MetricsServer>(
+      std::make_unique<Server>(std::move(options), std::move(handlers),
+                               *std::move(listeners), std::move(wake)));
 }
 
 }  // namespace consilium

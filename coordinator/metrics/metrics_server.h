@@ -36,7 +36,7 @@ struct MetricsServerOptions {
   std::string address;  // host:port; port 0 takes a free one
   // One more ends the one that is open for the longest without an answer
   // being made for it: who sends nothing keeps nobody out.
-  int64_t max_connections = 32;        // limits.max_metrics_connections
+  int64_t max_connections = 32;         // limits.max_metrics_connections
   int64_t max_request_bytes = 8 << 10;  // limits.max_metrics_request_bytes
   // From accept to the end, whatever happens; limits.metrics_timeout.
   absl::Duration timeout = absl::Seconds(10);

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -237,6 +238,10 @@ absl::StatusOr<std::vector<ContributionRow>> ListContributions(
 absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
                                            int64_t institution_id,
                                            ContributionState state);
+
+// Of the newest round, by the state's word; states without any are left out.
+absl::StatusOr<std::map<std::string, int64_t>> CountNewestContributions(
+    ReadTx& tx);
 
 // --- metrics ---------------------------------------------------------------
 
