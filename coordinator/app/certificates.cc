@@ -11,6 +11,7 @@ namespace consilium {
 namespace {
 
 constexpr char kIssuerAction[] = "certificate.issuer";
+constexpr char kServerAction[] = "certificate.server";
 
 }  // namespace
 
@@ -93,9 +94,14 @@ void CertificateKeeper::Look(Engine& engine) {
   }
   for (const v1::CertificateInfo& c : Own()) {
     if (c.state() == "former") continue;
-    engine.listener().OnCertificateExpiry(c.role(), TimeOf(c.not_after()));
+    engine.listener().OnCertificateExpiry(CertificateKind::kOwn, c.role(),
+                                          TimeOf(c.not_after()));
   }
-  NoteIssuer(engine);
+  const std::shared_ptr<const IssuingCa> ca = ca_->Get();
+  // The first issuing CA, that of `init`, is noted there.
+  Note(engine, kIssuerAction, ca->authorities().front(),
+       ca->authorities().size() == 1, &noted_issuer_);
+  Note(engine, kServerAction, server_->leaf(), false, &noted_server_);
   Tell();
 }
 
@@ -128,27 +134,26 @@ void CertificateKeeper::Tell() {
   told_at_ = now;
 }
 
-// Files say nothing of when they came into use; the audit log does.
-void CertificateKeeper::NoteIssuer(Engine& engine) {
-  const std::shared_ptr<const IssuingCa> ca = ca_->Get();
-  const CertificateInfo& issuing = ca->authorities().front();
-  if (noted_ == issuing.serial) return;
+// Files say nothing of when they came into use, nor does whoever renews them
+// beside a running coordinator; the audit log does.
+void CertificateKeeper::Note(Engine& engine, const char* action,
+                             const CertificateInfo& info, bool first_is_known,
+                             std::string* noted) {
+  if (*noted == info.serial) return;
   const absl::Time now = engine.Now();
   const absl::Status status =
       engine.store().history().Write([&](WriteTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const auto last,
-                                   FindNewestAudit(tx, kIssuerAction));
-        // That of `init` is noted there.
-        const bool known = last.has_value() ? last->object == issuing.serial
-                                            : ca->authorities().size() == 1;
+                                   FindNewestAudit(tx, action));
+        const bool known =
+            last.has_value() ? last->object == info.serial : first_is_known;
         if (known) return absl::OkStatus();
-        return AppendAudit(tx, NewAudit(now, "coordinator", kIssuerAction,
-                                        issuing.serial,
-                                        Cat("issues from now on, ends ",
-                                            FormatTime(issuing.not_after))))
+        return AppendAudit(tx, NewAudit(now, "coordinator", action, info.serial,
+                                        Cat("in use from now on, ends ",
+                                            FormatTime(info.not_after))))
             .status();
       });
-  if (status.ok()) noted_ = issuing.serial;
+  if (status.ok()) *noted = info.serial;
 }
 
 }  // namespace consilium

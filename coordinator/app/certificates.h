@@ -46,7 +46,8 @@ class CertificateKeeper {
   // Reads the files anew; after an error what was in use stays.
   absl::Status Reload();
   // Once a minute: looks at the files where it is time, sets the gauges, notes
-  // a new issuing CA in the audit log, tells what ends soon.
+  // a new issuing CA or server certificate in the audit log, tells what ends
+  // soon.
   void Look(Engine& engine);
   // UNAVAILABLE when nobody can connect any more.
   absl::Status Check() const;
@@ -59,7 +60,10 @@ class CertificateKeeper {
   absl::Status ReloadIssuer();
   std::vector<v1::CertificateInfo> Own() const;
   void Tell();
-  void NoteIssuer(Engine& engine);
+  // Once for each certificate; `noted` is the serial that was noted last.
+  void Note(Engine& engine, const char* action, const CertificateInfo& info,
+            bool first_is_known, std::string* noted)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const TlsIdentityFiles server_files_;
   const IssuingCaFiles issuing_files_;
@@ -75,7 +79,8 @@ class CertificateKeeper {
   Mutex mu_;
   absl::Duration checked_at_ ABSL_GUARDED_BY(mu_);  // monotonic
   std::string trouble_ ABSL_GUARDED_BY(mu_);        // told of last
-  std::string noted_ ABSL_GUARDED_BY(mu_);          // serial in the audit log
+  std::string noted_issuer_ ABSL_GUARDED_BY(mu_);   // serials in the audit log
+  std::string noted_server_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> told_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Time> told_at_ ABSL_GUARDED_BY(mu_);
 };

@@ -91,6 +91,9 @@ struct CoordinatorConfig {
     int64_t max_enrollment_connections_per_address = 8;
     int64_t max_enrollment_bytes = int64_t{16} << 10;
     absl::Duration enrollment_timeout = absl::Seconds(20);
+    int64_t max_metrics_connections = 32;
+    int64_t max_metrics_request_bytes = int64_t{8} << 10;
+    absl::Duration metrics_timeout = absl::Seconds(10);
     absl::Duration handshake_timeout = absl::Seconds(20);
     int64_t renewals_per_hour = 6;  // of one institution
     absl::Duration long_poll_timeout = absl::Seconds(25);

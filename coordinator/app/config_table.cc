@@ -139,7 +139,8 @@ void AddPlaces(Keys& k) {
   k.push_back(Address(
       s, "advertised_address", AT(listen.advertised_address), true,
       "The address institutions are told at enrolment, where it differs from "
-      "the one above (name translation, load balancer)."));
+      "the one above (name translation, load balancer). Invitations name its "
+      "host, too."));
 
   s = "tls";
   k.push_back(
@@ -386,6 +387,16 @@ void AddLimits(Keys& k) {
   k.push_back(Span(s, "enrollment_timeout", AT(limits.enrollment_timeout),
                    kSecond, absl::Hours(1),
                    "A connection there is closed after this."));
+  k.push_back(Count(
+      s, "max_metrics_connections", AT(limits.max_metrics_connections), 1,
+      10'000,
+      "Connections to the listener for metrics, which answers everybody; one "
+      "more ends the one that has been open for the longest."));
+  k.push_back(Bytes(s, "max_metrics_request_bytes",
+                    AT(limits.max_metrics_request_bytes), kKiB, kMiB,
+                    "A request there, with its headers."));
+  k.push_back(Span(s, "metrics_timeout", AT(limits.metrics_timeout), kSecond,
+                   absl::Hours(1), "A connection there is closed after this."));
   k.push_back(
       Span(s, "handshake_timeout", AT(limits.handshake_timeout), kSecond,
            absl::Minutes(10),

@@ -1,5 +1,6 @@
 #include "coordinator/app/init.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -16,9 +17,9 @@
 namespace consilium {
 namespace {
 
-std::string PortOf(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  return colon == std::string::npos ? "8443" : address.substr(colon + 1);
+uint16_t PortOf(const std::string& address) {
+  const auto parsed = HostPort::ParseListening(address);
+  return parsed.ok() ? parsed->port : uint16_t{8443};
 }
 
 class Maker {
@@ -80,16 +81,24 @@ class Maker {
     return WriteFileAtomic(fs_, Path(name), AsBytes(text), 0600);
   }
 
-  // An address that means every interface is none to connect to.
+  // Who connects looks for the address in the certificate: one that is not
+  // there (every interface, that behind a name) is none to be told.
   void Advertise(CoordinatorConfig& config) const {
     const auto address = HostPort::Parse(config.listen.address);
     if (!config.listen.advertised_address.empty() || !address.ok() ||
-        options_.hosts.empty() ||
-        (address->host != "0.0.0.0" && address->host != "::")) {
+        options_.hosts.empty() || IsNamed(address->host)) {
       return;
     }
     config.listen.advertised_address =
         HostPort{options_.hosts.front(), address->port}.ToString();
+  }
+
+  // By the server's certificate.
+  bool IsNamed(const std::string& host) const {
+    const auto& hosts = options_.hosts;
+    return std::find(hosts.begin(), hosts.end(), host) != hosts.end() ||
+           (options_.localhost &&
+            (host == "localhost" || host == "127.0.0.1" || host == "::1"));
   }
 
   absl::Status MakeServer(const IssuingCa& ca) {
@@ -127,15 +136,15 @@ class Maker {
                      *random_));
     CONSILIUM_RETURN_IF_ERROR(Write("operator/operator.pem", chain));
     CONSILIUM_RETURN_IF_ERROR(Write("operator/ca.pem", root_pem));
-    const std::string port = PortOf(config.listen.address);
-    const std::string& host =
-        options_.hosts.empty() ? "localhost" : options_.hosts.front();
+    const HostPort address{
+        options_.hosts.empty() ? "localhost" : options_.hosts.front(),
+        PortOf(config.listen.address)};
     CONSILIUM_RETURN_IF_ERROR(Write(
         "operator/config.toml",
         Cat("# What the `consilium` command needs to reach the coordinator.\n"
             "# Paths count from this file's folder.\n"
             "coordinator = \"",
-            host, ":", port,
+            address.ToString(),
             "\"\n"
             "federation = \"",
             options_.federation,

@@ -66,9 +66,6 @@ std::string JsonLine(std::string_view time, LogLevel level,
   if (!context.institution.empty()) {
     CatInto(line, ",\"institution\":", JsonText(context.institution));
   }
-  if (!context.request.empty()) {
-    CatInto(line, ",\"request\":", JsonText(context.request));
-  }
   CatInto(line, ",\"message\":", JsonText(text), "}");
   return line;
 }
@@ -83,7 +80,6 @@ std::string TextLine(std::string_view time, LogLevel level,
   if (!context.institution.empty()) {
     add("institution", CleanText(context.institution, 256));
   }
-  if (!context.request.empty()) add("request", CleanText(context.request, 256));
   const std::string_view name = LogLevelName(level);
   std::string line = Cat(time, " ", name, std::string(6 - name.size(), ' '));
   if (!fields.empty()) CatInto(line, "[", fields, "] ");
@@ -180,11 +176,6 @@ LogContext LogContext::WithRound(int64_t value) const {
 LogContext LogContext::WithInstitution(std::string_view value) const {
   LogContext copy = *this;
   copy.institution = std::string(value);
-  return copy;
-}
-LogContext LogContext::WithRequest(std::string_view value) const {
-  LogContext copy = *this;
-  copy.request = std::string(value);
   return copy;
 }
 

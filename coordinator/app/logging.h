@@ -42,11 +42,9 @@ struct LogOptions {
 struct LogContext {
   int64_t round = 0;
   std::string institution;
-  std::string request;  // of one RPC
 
   LogContext WithRound(int64_t value) const;
   LogContext WithInstitution(std::string_view value) const;
-  LogContext WithRequest(std::string_view value) const;
 };
 
 // Thread-safe. Lines of one call are never torn; a line is written before the

@@ -16,14 +16,22 @@ absl::Status Readiness::Check() {
             ", readiness.engine_late_after is ",
             FormatDuration(options_.engine_late_after)));
   }
-  MutexLock lock(&mu_);
-  const absl::Duration now = clock_->Monotonic();
-  if (!checked_.has_value() || now - *checked_ >= options_.check_interval) {
+  {
+    MutexLock lock(&mu_);
+    const absl::Duration now = clock_->Monotonic();
+    const bool due =
+        !checked_.has_value() || now - *checked_ >= options_.check_interval;
+    // Whoever looks may wait for a write; nobody waits for him.
+    if (!due || checking_) return store_status_;
     checked_ = now;
-    store_status_ = CheckSpace();
-    if (store_status_.ok()) store_status_ = CheckWrite();
+    checking_ = true;
   }
-  return store_status_;
+  absl::Status status = CheckSpace();
+  if (status.ok()) status = CheckWrite();
+  MutexLock lock(&mu_);
+  checking_ = false;
+  store_status_ = status;
+  return status;
 }
 
 absl::Status Readiness::CheckSpace() {

@@ -39,7 +39,8 @@ class Readiness {
         options_(options) {}
 
   // Errors: UNAVAILABLE saying why: the engine is stuck; the history takes no
-  // writes; less than storage.min_free_bytes is free.
+  // writes; less than storage.min_free_bytes is free. While one call looks at
+  // the disk, others answer what was found before.
   absl::Status Check();
 
  private:
@@ -61,7 +62,9 @@ class Readiness {
   const std::shared_ptr<Probe> probe_ = std::make_shared<Probe>();
   Mutex mu_;
   std::optional<absl::Duration> checked_ ABSL_GUARDED_BY(mu_);  // monotonic
-  absl::Status store_status_ ABSL_GUARDED_BY(mu_);
+  bool checking_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Status store_status_ ABSL_GUARDED_BY(mu_) =
+      absl::UnavailableError("the store is looked at for the first time");
 };
 
 }  // namespace consilium

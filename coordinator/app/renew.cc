@@ -18,7 +18,9 @@ IssuingCaFiles IssuerOf(const CoordinatorConfig& config) {
   return {config.tls.root_ca, config.tls.issuing_ca, config.tls.issuing_key};
 }
 
-absl::StatusOr<std::vector<CertificateInfo>> ReadChain(
+}  // namespace
+
+absl::StatusOr<std::vector<CertificateInfo>> ReadCertificateFile(
     FileSystem* fs, const std::string& path) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::string pem,
                              ReadWholeFile(fs, path, kMaxPemBytes));
@@ -27,18 +29,17 @@ absl::StatusOr<std::vector<CertificateInfo>> ReadChain(
   return chain;
 }
 
-}  // namespace
-
 absl::StatusOr<FileCertificates> ReadCertificates(const RenewContext& context) {
   const CoordinatorConfig::Tls& tls = context.config.tls;
   FileCertificates out;
-  CONSILIUM_ASSIGN_OR_RETURN(const auto server,
-                             ReadChain(context.fs, tls.server_certificate));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto server,
+      ReadCertificateFile(context.fs, tls.server_certificate));
   out.server = server.front();
   CONSILIUM_ASSIGN_OR_RETURN(out.issuing,
-                             ReadChain(context.fs, tls.issuing_ca));
+                             ReadCertificateFile(context.fs, tls.issuing_ca));
   CONSILIUM_ASSIGN_OR_RETURN(const auto root,
-                             ReadChain(context.fs, tls.root_ca));
+                             ReadCertificateFile(context.fs, tls.root_ca));
   out.root = root.front();
   return out;
 }
@@ -103,7 +104,7 @@ absl::StatusOr<std::string> RenewStaffCertificate(
   options.syncer_threads = 0;
   options.min_free_bytes = 0;  // one small row
   auto opened = Store::Open(std::move(options));
-  if (absl::IsFailedPrecondition(opened.status())) {
+  if (IsStoreInUse(opened.status())) {
     return absl::FailedPreconditionError(
         Cat(StdView(opened.status().message()),
             "; stop the coordinator for this, or leave --offline out"));

@@ -30,6 +30,9 @@ struct FileCertificates {
   CertificateInfo root;
 };
 
+// One file's chain, also when it has ended. Errors name the file.
+absl::StatusOr<std::vector<CertificateInfo>> ReadCertificateFile(
+    FileSystem* fs, const std::string& path);
 // As they lie on the disk, also when they have ended.
 absl::StatusOr<FileCertificates> ReadCertificates(const RenewContext& context);
 

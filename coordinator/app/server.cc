@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -69,6 +70,15 @@ EngineOptions OptionsOf(const CoordinatorConfig& c) {
   return o;
 }
 
+MetricsServerOptions MetricsOf(const CoordinatorConfig& c) {
+  MetricsServerOptions o;
+  o.address = c.listen.metrics_address;
+  o.max_connections = c.limits.max_metrics_connections;
+  o.max_request_bytes = c.limits.max_metrics_request_bytes;
+  o.timeout = c.limits.metrics_timeout;
+  return o;
+}
+
 ConnectionGate::Options GateOf(const CoordinatorConfig& c) {
   const CoordinatorConfig::Limits& limits = c.limits;
   ConnectionGate::Options o;
@@ -104,6 +114,14 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
             "); is the port in use, or the address not of this host?"));
   }
   return server;
+}
+
+// The address of a listener; a port that the system chose is known by now.
+std::string WithPort(const std::string& listen, int port) {
+  auto address = HostPort::ParseListening(listen);
+  if (!address.ok() || address->port != 0) return listen;
+  address->port = static_cast<uint16_t>(port);
+  return address->ToString();
 }
 
 LogLevel LevelOf(std::string_view word) {
@@ -196,8 +214,8 @@ class Server final : public CoordinatorServer {
     if (enrollment_server_ != nullptr) enrollment_server_->Shutdown(deadline);
     server_.reset();
     enrollment_server_.reset();
+    http_.reset();  // it asks the gate
     gate_.reset();
-    http_.reset();
     // What streams left behind still writes to the store. Strands hand on from
     // one pool to the other.
     admin_.reset();
@@ -205,29 +223,32 @@ class Server final : public CoordinatorServer {
     ingest_.reset();
     if (store_ != nullptr) {
       const absl::Status closed = store_->Close();
-      if (!closed.ok()) logger_->Error({}, closed.message().data());
+      if (!closed.ok()) logger_->Error({}, StdView(closed.message()));
     }
     logger_->Info({}, "stopped");
   }
 
   absl::Status Reload() override {
-    CONSILIUM_RETURN_IF_ERROR(logger_->Reopen());
-    CONSILIUM_RETURN_IF_ERROR(certificates_->Reload());
+    // Each by itself: a log that cannot be opened keeps no certificate out.
+    const absl::Status log = logger_->Reopen();
+    const absl::Status certificates = certificates_->Reload();
     certificates_->Look(*engine_);
-    logger_->Info({}, "reloaded: log file and certificates");
-    return absl::OkStatus();
+    for (const absl::Status& status : {log, certificates}) {
+      if (status.ok()) continue;
+      logger_->Error({}, Cat("reload: ", StdView(status.message())));
+    }
+    if (log.ok()) logger_->Info({}, "reloaded: log file");
+    if (certificates.ok()) logger_->Info({}, "reloaded: certificates");
+    return log.ok() ? certificates : log;
   }
 
   absl::Status Reload(const absl::StatusOr<CoordinatorConfig>& fresh) override {
-    const absl::Status reloaded = Reload();
-    if (!reloaded.ok()) {
-      logger_->Error({}, Cat("reload: ", StdView(reloaded.message())));
-    }
     if (!fresh.ok()) {
-      logger_->Error({}, Cat("reload: the configuration stays as it was: ",
+      logger_->Error({}, Cat("reload: everything stays as it was: ",
                              StdView(fresh.status().message())));
       return fresh.status();
     }
+    const absl::Status reloaded = Reload();
     Take(*fresh);
     return reloaded;
   }
@@ -306,7 +327,10 @@ class Server final : public CoordinatorServer {
     admin.institution_lifetime = config_.certificates.institution_lifetime;
     admin.server_certificate = config_.tls.server_certificate;
     admin.server_key = config_.tls.server_key;
-    admin.enrollment_address = config_.listen.enrollment_address;
+    if (!config_.listen.enrollment_address.empty()) {
+      CONSILIUM_RETURN_IF_ERROR(OpenGate());
+      admin.enrollment_address = EnrollmentAddress();
+    }
     admin.identity = certificates_->server();
     admin.ca = &certificates_->ca();
     admin.max_jobs = config_.limits.max_admin_jobs;
@@ -345,30 +369,75 @@ class Server final : public CoordinatorServer {
                              config_.readiness.engine_late_after,
                              config_.readiness.write_late_after});
       MetricsHandlers handlers;
-      handlers.metrics = [this] { return metrics_->Render(); };
+      handlers.metrics = [this] { return Metrics(); };
       handlers.ready = [this]() -> absl::Status {
         if (!ready_.load()) return absl::UnavailableError("stopping");
         CONSILIUM_RETURN_IF_ERROR(certificates_->Check());
         return readiness_->Check();
       };
       handlers.warnings = [this] { return certificates_->Warnings(); };
+      MetricsServerOptions http = MetricsOf(config_);
+      http.clock = wall_;
       CONSILIUM_ASSIGN_OR_RETURN(
-          http_, MetricsServer::Start(config_.listen.metrics_address,
-                                      std::move(handlers)));
+          http_, MetricsServer::Start(std::move(http), std::move(handlers)));
     }
     ready_.store(true);
     return absl::OkStatus();
   }
 
-  // Told to whom enrols. A port that the system chose is known by now.
+  // Told to whom enrols.
   std::string ServiceAddress() const {
     if (!config_.listen.advertised_address.empty()) {
       return config_.listen.advertised_address;
     }
-    auto address = HostPort::ParseListening(config_.listen.address);
-    if (!address.ok() || address->port != 0) return config_.listen.address;
-    address->port = static_cast<uint16_t>(port_);
-    return address->ToString();
+    return WithPort(config_.listen.address, port_);
+  }
+
+  // Told to whom is invited. Where it is the same host, it is known by the same
+  // name.
+  std::string EnrollmentAddress() const {
+    const CoordinatorConfig::Listen& listen = config_.listen;
+    const auto service = HostPort::ParseListening(listen.address);
+    const auto here = HostPort::ParseListening(listen.enrollment_address);
+    auto told = HostPort::Parse(listen.advertised_address);
+    if (!told.ok() || !service.ok() || !here.ok() ||
+        service->host != here->host) {
+      return WithPort(listen.enrollment_address, enrollment_port_);
+    }
+    told->port = static_cast<uint16_t>(enrollment_port_);
+    return told->ToString();
+  }
+
+  // What nobody reports, as it is now.
+  std::string Metrics() {
+    if (gate_ != nullptr) {
+      const ConnectionGate::Counts n = gate_->counts();
+      metrics_->SetRefusedConnections({{"too_many", n.too_many},
+                                       {"too_long", n.too_long},
+                                       {"too_old", n.too_old}});
+    }
+    std::map<std::string, int64_t> contributions;
+    const absl::Status read =
+        store_->history().Read([&](ReadTx& tx) -> absl::Status {
+          CONSILIUM_ASSIGN_OR_RETURN(contributions,
+                                     CountNewestContributions(tx));
+          return absl::OkStatus();
+        });
+    // /readyz tells of a store that cannot be read.
+    if (read.ok()) metrics_->SetContributions(contributions);
+    return metrics_->Render();
+  }
+
+  // Connections wait until StartEnrollment.
+  absl::Status OpenGate() {
+    ConnectionGate::Options gate = GateOf(config_);
+    gate.clock = wall_;
+    gate.report = [logger = logger_](std::string_view text) {
+      logger->Warn({}, text);
+    };
+    CONSILIUM_ASSIGN_OR_RETURN(gate_, ConnectionGate::Open(std::move(gate)));
+    enrollment_port_ = gate_->port();
+    return absl::OkStatus();
   }
 
   // Anybody may reach that port, so gRPC itself does not listen there.
@@ -397,19 +466,12 @@ class Server final : public CoordinatorServer {
     if (enrollment_server_ == nullptr) {
       return absl::InternalError("gRPC does not start for enrolment");
     }
-    ConnectionGate::Options gate = GateOf(config_);
-    gate.clock = wall_;
-    gate.report = [logger = logger_](std::string_view text) {
-      logger->Warn({}, text);
-    };
-    CONSILIUM_ASSIGN_OR_RETURN(gate_, ConnectionGate::Open(std::move(gate)));
     gate_->Start([acceptor = acceptor_.get()](int fd) {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
           connection;
       connection.fd = fd;
       acceptor->HandleNewConnection(&connection);
     });
-    enrollment_port_ = gate_->port();
     return absl::OkStatus();
   }
 
@@ -452,7 +514,10 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
     const CoordinatorConfig& config, Logger* logger, FileSystem* fs,
     Clock* clock) {
   auto server = std::make_unique<Server>(config, logger, fs, clock);
-  CONSILIUM_RETURN_IF_ERROR(server->Run());
+  if (const absl::Status status = server->Run(); !status.ok()) {
+    logger->Error({}, Cat("cannot start: ", StdView(status.message())));
+    return status;
+  }
   return std::unique_ptr<CoordinatorServer>(std::move(server));
 }
 

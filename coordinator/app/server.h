@@ -31,7 +31,8 @@ class CoordinatorServer {
   virtual void Stop() = 0;
   virtual ~CoordinatorServer() = default;
 
-  // Certificates from disk, log file anew.
+  // Certificates from disk, log file anew; each also when the other fails.
+  // The first error is returned, and both are logged.
   virtual absl::Status Reload() = 0;
   // The same, and what may change while it runs of a configuration file read
   // anew (IsLiveKey). The log names the keys taken and those that wait for a

@@ -227,8 +227,14 @@ void AddCertificateCommands(CommandGroup root, Cli& cli) {
             "  consilium --offline cards cert renew --server")
       .Flag("--server", &renew->server,
             "the server's, which it shows from then on without a restart")
-      .Reason(&renew->reason)
-      .Action(cli, [&cli, renew] {
+      .Option("--reason", &renew->reason, "TEXT",
+              "why, for the audit log; with --server and no --offline")
+      .Action(cli, [&cli, renew]() -> absl::Status {
+        const bool noted = renew->server && cli.options().offline.empty();
+        if (!renew->reason.empty() && !noted) {
+          return absl::InvalidArgumentError(
+              "--reason is noted only for --server on a running coordinator");
+        }
         return renew->server ? RenewServer(cli, renew->reason) : RenewOwn(cli);
       });
   const auto issuer = std::make_shared<Args>();

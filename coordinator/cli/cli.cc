@@ -143,6 +143,19 @@ absl::Status AddSettings(const std::vector<std::string>& settings,
   return absl::OkStatus();
 }
 
+absl::StatusOr<uint64_t> WholeSeconds(std::string_view option,
+                                      const std::string& text) {
+  const auto duration = ParseDuration(text);
+  if (!duration.ok()) return Annotate(duration.status(), option);
+  if (*duration < absl::Seconds(1) ||
+      *duration != absl::Trunc(*duration, absl::Seconds(1))) {
+    return absl::InvalidArgumentError(
+        Cat(option, " is ", Quoted(text),
+            ", must be whole seconds and at least 1s"));
+  }
+  return static_cast<uint64_t>(absl::ToInt64Seconds(*duration));
+}
+
 std::string FormatMetrics(
     const google::protobuf::RepeatedPtrField<v1::NamedValue>& metrics,
     std::string_view prefix, int limit) {

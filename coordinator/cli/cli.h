@@ -30,6 +30,9 @@
 
 namespace consilium {
 
+// Between two attempts to connect again.
+inline constexpr absl::Duration kLongestPause = absl::Seconds(5);
+
 // Options that every command takes.
 struct GlobalOptions {
   std::string config;       // operator/config.toml; empty: the default places
@@ -147,6 +150,9 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitSetting(
     const std::string& text);
 absl::Status AddSettings(const std::vector<std::string>& settings,
                          google::protobuf::Map<std::string, std::string>* out);
+// What `option` was given as a duration, in whole seconds and at least one.
+absl::StatusOr<uint64_t> WholeSeconds(std::string_view option,
+                                      const std::string& text);
 // Metrics on one line: "accuracy 0.957, loss 0.12". Only names that begin with
 // `prefix`, which is left out; at most `limit`.
 std::string FormatMetrics(

@@ -25,8 +25,12 @@ inline constexpr ExitCode kExitTimeout = {4, "--timeout passed"};
 inline constexpr ExitCode kExitCodes[] = {kExitOk, kExitFailed, kExitUsage,
                                           kExitConnection, kExitTimeout};
 
-// INVALID_ARGUMENT: usage. UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED:
-// connection. DEADLINE_EXCEEDED: timeout. Other errors: failed.
+// Marks an error that came from connecting, or from being refused as oneself:
+// a file that may not be read has the same codes. Annotate() keeps the mark.
+absl::Status ConnectionError(absl::Status status);
+
+// INVALID_ARGUMENT: usage. DEADLINE_EXCEEDED: timeout. What is marked:
+// connection. Other errors: failed.
 int ExitCodeFor(const absl::Status& status);
 
 std::string ExitCodeHelp();

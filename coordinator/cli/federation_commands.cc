@@ -62,7 +62,9 @@ void PrintStatus(std::ostream& out, const Style& style,
   }
   for (const v1::CertificateInfo& c : s.certificates()) {
     fields.Add(Cat(c.role(), " certificate"),
-               Cat(c.state(), ", ends ", style.When(c.not_after())));
+               c.not_after() == 0
+                   ? c.state()
+                   : Cat(c.state(), ", ends ", style.When(c.not_after())));
   }
   fields.Print(out, style);
   for (const std::string& warning : s.warnings()) {

@@ -20,9 +20,7 @@ std::string ReachableAddress(const std::string& told,
 
 absl::StatusOr<uint64_t> TokenLifetime(const std::string& expires) {
   if (expires.empty()) return uint64_t{0};
-  const auto lifetime = ParseDuration(expires);
-  if (!lifetime.ok()) return Annotate(lifetime.status(), "--expires");
-  return static_cast<uint64_t>(absl::ToInt64Seconds(*lifetime));
+  return WholeSeconds("--expires", expires);
 }
 
 absl::Status ShowInvitation(Cli& cli, const std::string& name,

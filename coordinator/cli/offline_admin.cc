@@ -19,6 +19,11 @@ namespace {
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 constexpr int64_t kMaxPemBytes = 64 << 10;
 
+RenewalTimes TimesOf(const CoordinatorConfig& config) {
+  return {config.certificates.renew_before,
+          config.certificates.institution_lifetime};
+}
+
 class OfflineAdmin final : public AdminApi {
  public:
   OfflineAdmin(std::unique_ptr<Store> store, CoordinatorConfig config,
@@ -35,10 +40,7 @@ class OfflineAdmin final : public AdminApi {
     CONSILIUM_RETURN_IF_ERROR(queries_.Status(out));
     out->set_software("offline");
     out->set_sealing(config_.sealing);
-    CONSILIUM_ASSIGN_OR_RETURN(
-        const FileCertificates files,
-        ReadCertificates({config_, store_->fs(), nullptr, now_}));
-    const auto own = DescribeFiles(files, config_, now_);
+    const auto own = DescribeReadable();
     out->mutable_certificates()->Add(own.begin(), own.end());
     for (const std::string& warning : RenewalWarnings(own)) {
       out->add_warnings(warning);
@@ -182,6 +184,34 @@ class OfflineAdmin final : public AdminApi {
   }
 
  private:
+  // A history is read also where the certificates are not.
+  std::vector<v1::CertificateInfo> DescribeReadable() const {
+    OwnCertificates own;
+    std::vector<v1::CertificateInfo> unknown;
+    const auto read = [&](const char* role, const std::string& path,
+                          std::vector<CertificateInfo>& to) {
+      auto chain = ReadCertificateFile(store_->fs(), path);
+      if (chain.ok()) {
+        to = *std::move(chain);
+        return;
+      }
+      v1::CertificateInfo& info = unknown.emplace_back();
+      info.set_role(role);
+      info.set_state("unknown");
+      info.set_advice(
+          Cat("look after the file: ", StdView(chain.status().message())));
+    };
+    read("server", config_.tls.server_certificate, own.server);
+    read("issuing-ca", config_.tls.issuing_ca, own.issuing);
+    read("root-ca", config_.tls.root_ca, own.root);
+    if (own.server.size() > 1) own.server.resize(1);
+    if (own.root.size() > 1) own.root.resize(1);
+    std::vector<v1::CertificateInfo> out =
+        DescribeOwn(own, TimesOf(config_), now_);
+    out.insert(out.end(), unknown.begin(), unknown.end());
+    return out;
+  }
+
   // As the coordinator would have it: over the defaults of its configuration.
   absl::Status FillPolicy(v1::FederationInfo* out) {
     return store_->history().Read([&](ReadTx& tx) -> absl::Status {
@@ -210,20 +240,20 @@ std::vector<v1::CertificateInfo> DescribeFiles(const FileCertificates& files,
                                                const CoordinatorConfig& config,
                                                absl::Time now) {
   return DescribeOwn({{files.server}, files.issuing, {files.root}},
-                     {config.certificates.renew_before,
-                      config.certificates.institution_lifetime},
-                     now);
+                     TimesOf(config), now);
 }
 
 absl::StatusOr<CoordinatorConfig> OfflineConfig(FileSystem* fs,
                                                 const std::string& directory) {
   const std::string path = JoinPath(directory, "consilium.toml");
-  if (!fs->Exists(path)) {
+  const auto found = fs->Stat(path);
+  if (absl::IsNotFound(found.status())) {
     return absl::NotFoundError(
         Cat("no ", path,
             ": --offline takes the directory that `consilium "
             "init` made"));
   }
+  CONSILIUM_RETURN_IF_ERROR(found.status());
   return LoadConfig(path);
 }
 
@@ -238,7 +268,7 @@ absl::StatusOr<AdminSession> OpenOffline(FileSystem* fs,
   options.read_only = true;
   options.syncer_threads = 0;
   auto store = Store::Open(std::move(options));
-  if (absl::IsFailedPrecondition(store.status())) {
+  if (IsStoreInUse(store.status())) {
     return absl::FailedPreconditionError(
         Cat(StdView(store.status().message()),
             "; a running coordinator is asked without --offline"));

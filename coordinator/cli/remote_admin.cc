@@ -9,6 +9,7 @@
 #include "consilium/secure/grpc/channel.h"
 #include "consilium/secure/grpc/credentials.h"
 #include "consilium/v1/admin.grpc.pb.h"
+#include "coordinator/cli/exit_codes.h"
 #include "grpcpp/create_channel.h"
 #include "proto/wire/status.h"
 
@@ -19,6 +20,14 @@ constexpr uint64_t kShortCallSeconds = 30;
 // A list may name every release group of a large model.
 constexpr int kMaxMessageBytes = 64 << 20;
 constexpr int64_t kMaxPemBytes = 64 << 10;
+
+// The coordinator itself says UNAVAILABLE, and not gRPC on this side. Nothing
+// else tells the two apart.
+bool IsAnswer(const grpc::Status& status, const grpc::ClientContext& context) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+         context.debug_error_string().find("Error received from peer") !=
+             std::string::npos;
+}
 
 class RemoteAdmin final : public AdminApi {
  public:
@@ -33,7 +42,7 @@ class RemoteAdmin final : public AdminApi {
       override {                                                          \
     grpc::ClientContext context;                                          \
     SetDeadline(is_long, context);                                        \
-    return Told(stub_->Method(&context, request, response));              \
+    return Told(stub_->Method(&context, request, response), context);     \
   }
   CONSILIUM_ADMIN_CALLS(CONSILIUM_REMOTE_CALL)
 #undef CONSILIUM_REMOTE_CALL
@@ -52,16 +61,19 @@ class RemoteAdmin final : public AdminApi {
     }
     const auto stream = stub_->WatchRound(&context, request);
     v1::RoundInfo info;
+    bool live = false;
     while (stream->Read(&info)) {
+      live = info.round() > 0 && !info.terminal();
       if (on_change(info)) continue;
       context.TryCancel();
       stream->Finish();
       return absl::OkStatus();
     }
-    const absl::Status end = Told(stream->Finish());
+    const absl::Status end = Told(stream->Finish(), context);
     if (!absl::IsDeadlineExceeded(end)) return end;
     return absl::DeadlineExceededError(
-        "--timeout passed, and the round goes on");
+        live ? Cat("--timeout passed, and round ", info.round(), " goes on")
+             : std::string("--timeout passed, and no round is under way"));
   }
 
   absl::Status DownloadVersion(
@@ -79,7 +91,7 @@ class RemoteAdmin final : public AdminApi {
       stream->Finish();
       return status;
     }
-    return Told(stream->Finish());
+    return Told(stream->Finish(), context);
   }
 
   absl::Status ImportVersion(
@@ -101,7 +113,7 @@ class RemoteAdmin final : public AdminApi {
       chunk.Clear();
     }
     stream->WritesDone();
-    return Told(stream->Finish());
+    return Told(stream->Finish(), context);
   }
 
  protected:
@@ -119,11 +131,15 @@ class RemoteAdmin final : public AdminApi {
   }
 
   // Only for calls that were not cancelled here.
-  absl::Status Told(const grpc::Status& from) const {
+  absl::Status Told(const grpc::Status& from,
+                    const grpc::ClientContext& context) const {
     const absl::Status status = FromPeer(from);
-    if (absl::IsUnavailable(status)) {
-      return Annotate(status,
-                      Cat("cannot reach the coordinator at ", address_));
+    if (absl::IsUnavailable(status) && !IsAnswer(from, context)) {
+      return ConnectionError(
+          Annotate(status, Cat("cannot reach the coordinator at ", address_)));
+    }
+    if (absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status)) {
+      return ConnectionError(status);
     }
     if (absl::IsDeadlineExceeded(status)) {
       return absl::DeadlineExceededError(
@@ -169,6 +185,8 @@ absl::StatusOr<AdminSession> ConnectRemote(const OperatorConfig& config,
   ChannelOptions options;
   options.max_message_bytes = kMaxMessageBytes;
   options.own_connection = true;
+  // Whoever watches tries again this often, and so must the connection.
+  options.reconnect_cap = kLongestPause;
   CONSILIUM_ASSIGN_OR_RETURN(options.proxy,
                              ChooseProxy("", address.host, variables));
   AdminSession session;

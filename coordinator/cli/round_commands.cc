@@ -278,9 +278,8 @@ absl::Status Cancel(Cli& cli, uint64_t round,
 
 absl::Status Extend(Cli& cli, v1::ExtendRoundRequest request,
                     const std::string& by) {
-  const auto duration = ParseDuration(by);
-  if (!duration.ok()) return Annotate(duration.status(), "--by");
-  request.set_seconds(static_cast<uint64_t>(absl::ToInt64Seconds(*duration)));
+  CONSILIUM_ASSIGN_OR_RETURN(const uint64_t seconds, WholeSeconds("--by", by));
+  request.set_seconds(seconds);
   CONSILIUM_ASSIGN_OR_RETURN(const v1::RoundInfo info,
                              cli.Call(&AdminApi::ExtendRound, request));
   return ShowChange(cli, info, Cat("has ", by, " more"));

@@ -8,6 +8,7 @@
 
 #include "consilium/base/strings.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/json.h"
 #include "coordinator/round/round_text.h"
 
@@ -18,7 +19,6 @@ constexpr int kBarWidth = 20;
 constexpr double kProgressStep = 0.1;  // that makes a line of its own
 constexpr size_t kMaxText = 400;
 constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
-constexpr absl::Duration kLongestPause = absl::Seconds(5);
 
 std::string Bar(double fraction) {
   if (fraction < 0) return "";
@@ -233,7 +233,8 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
           return true;
         }));
     if (round == 0) {
-      return absl::UnavailableError("the coordinator ended the stream");
+      return ConnectionError(
+          absl::UnavailableError("the coordinator ended the stream"));
     }
   }
   request.set_round(round);
@@ -245,8 +246,8 @@ absl::Status WatchRound(Cli& cli, uint64_t round, bool follow) {
         return !info.terminal();
       }));
   if (ended.empty()) {
-    return absl::UnavailableError(
-        Cat("the coordinator ended the stream before round ", round, " did"));
+    return ConnectionError(absl::UnavailableError(
+        Cat("the coordinator ended the stream before round ", round, " did")));
   }
   if (ended != "promoted") cli.AnswerIsBad();
   return absl::OkStatus();

@@ -8,6 +8,7 @@
 #include "consilium/secure/sha256.h"
 #include "consilium/secure/signing.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/import_source.h"
 #include "coordinator/cli/json.h"
 #include "proto/wire/convert.h"
@@ -45,10 +46,11 @@ std::string LayoutPiece(const std::string& layout, size_t at) {
   return layout.substr(at, end - at);
 }
 
-// What the pinned signing key says about the version, where one is pinned.
-absl::Status CheckSignature(Cli& cli, const v1::VersionInfo& version) {
+// What the pinned signing key says about the version. False: none is pinned,
+// and nothing was checked.
+absl::StatusOr<bool> CheckSignature(Cli& cli, const v1::VersionInfo& version) {
   CONSILIUM_ASSIGN_OR_RETURN(AdminSession* const session, cli.Session());
-  if (!session->signing_key.has_value()) return absl::OkStatus();
+  if (!session->signing_key.has_value()) return false;
   CONSILIUM_ASSIGN_OR_RETURN(
       const v1::FederationInfo federation,
       cli.Call(&AdminApi::GetFederation, v1::GetFederationRequest()));
@@ -60,7 +62,9 @@ absl::Status CheckSignature(Cli& cli, const v1::VersionInfo& version) {
       DigestOf(federation.layout_digest(), "layout_digest"));
   CONSILIUM_ASSIGN_OR_RETURN(const Signature signature,
                              Signature::FromBytes(version.signature()));
-  return VerifyStatement(*session->signing_key, statement, signature);
+  CONSILIUM_RETURN_IF_ERROR(
+      VerifyStatement(*session->signing_key, statement, signature));
+  return true;
 }
 
 class Export {
@@ -118,7 +122,8 @@ class Export {
                          attempt < kMaxResumes;
       if (again) continue;
       const absl::Status why =
-          status.ok() ? absl::UnavailableError("the stream ended early")
+          status.ok() ? ConnectionError(
+                            absl::UnavailableError("the stream ended early"))
                       : status;
       return Annotate(
           why, Cat("after ", offset_, " of ", total_, " bytes (", part_path_,
@@ -171,7 +176,7 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
         Cat("the parameters of version ", number,
             " were deleted by storage.version_retention"));
   }
-  CONSILIUM_RETURN_IF_ERROR(CheckSignature(cli, version));
+  CONSILIUM_ASSIGN_OR_RETURN(const bool checked, CheckSignature(cli, version));
   // Named by the digest: a part of another version is never continued.
   const std::string part = Cat(
       path, ".", HexEncode(AsBytes(version.version().digest())).substr(0, 16),
@@ -187,12 +192,16 @@ absl::Status ExportVersion(Cli& cli, uint64_t number, const std::string& path,
             .Text("digest", HexEncode(AsBytes(version.version().digest())))
             .Number("bytes", version.version().bytes())
             .Number("resumed_at", static_cast<uint64_t>(run.resumed_at()))
+            .Bool("signature_checked", checked)
             .ToString());
     return absl::OkStatus();
   }
   cli.out() << path << ": version " << number << ", "
             << FormatBytes(version.version().bytes()) << ", SHA-256 "
-            << HexEncode(AsBytes(version.version().digest())) << "\n";
+            << HexEncode(AsBytes(version.version().digest())) << "\n"
+            << (checked ? "signed by the coordinator's key\n"
+                        : "signature: not checked, no signing_key is named in "
+                          "the configuration\n");
   return absl::OkStatus();
 }
 

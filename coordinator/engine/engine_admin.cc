@@ -140,7 +140,8 @@ absl::Status Engine::RevokeStaff(const std::string& actor,
   for (const CertificateRow& certificate : certificates) {
     peers_.RevokeSerial(certificate.serial);
   }
-  deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
+  deps_.listener->OnCertificateExpiry(CertificateKind::kMember, name,
+                                      absl::InfinitePast());
   Log("info", 0, name,
       Cat("operator.revoke", reason.empty() ? "" : ": ", reason));
   // Whoever watches is looked at once more.
@@ -234,7 +235,8 @@ absl::Status Engine::SetInstitution(const std::string& actor,
   CarryOut(steps);
   if (revoked) {
     board_.WakeAll(name);
-    deps_.listener->OnCertificateExpiry(name, absl::InfinitePast());
+    deps_.listener->OnCertificateExpiry(CertificateKind::kMember, name,
+                                        absl::InfinitePast());
   }
   Log("info", 0, name, Cat(action, reason.empty() ? "" : ": ", reason));
   AfterChange(0);

@@ -113,7 +113,8 @@ absl::StatusOr<EnrollResult> Engine::Enroll(std::string_view token_text,
       again ? "enrolled, told once more" : "enrolled");
   if (again) return result;
   peers_.Put(institution);
-  deps_.listener->OnCertificateExpiry(institution.name, result.not_after);
+  deps_.listener->OnCertificateExpiry(CertificateKind::kMember,
+                                      institution.name, result.not_after);
   Kick();  // a continuous schedule may have waited for this one
   return result;
 }
@@ -150,7 +151,8 @@ absl::StatusOr<EnrollResult> Engine::Renew(const PeerName& peer,
                                 Cat("certificate ", info.serial)))
             .status();
       }));
-  deps_.listener->OnCertificateExpiry(peer.name, result.not_after);
+  deps_.listener->OnCertificateExpiry(CertificateKind::kMember, peer.name,
+                                      result.not_after);
   return result;
 }
 

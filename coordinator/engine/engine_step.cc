@@ -205,6 +205,12 @@ std::string Engine::TakeState(LiveRound& live, const Transition& t) {
     Log("info", id, "",
         Cat("round is ", RoundPhaseName(live.state.phase),
             live.state.reason.empty() ? "" : ": ", live.state.reason));
+  } else {
+    const RoundCounts n = CountMembers(live.state);
+    Log("debug", id, "",
+        Cat("step in ", RoundPhaseName(before), ": ", n.committed, " of ",
+            n.cohort, " committed, ", n.uploading, " uploading, ", n.training,
+            " training"));
   }
   std::string fallen;
   for (const RoundEffect& effect : t.effects) {

@@ -144,7 +144,7 @@ absl::Status Engine::ShowStored() {
         return absl::OkStatus();
       }));
   for (const auto& [name, until] : expiries) {
-    deps_.listener->OnCertificateExpiry(name, until);
+    deps_.listener->OnCertificateExpiry(CertificateKind::kMember, name, until);
   }
   if (!newest.has_value()) return absl::OkStatus();
   CONSILIUM_ASSIGN_OR_RETURN(const RoundState state,

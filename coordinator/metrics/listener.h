@@ -17,6 +17,8 @@
 namespace consilium {
 
 enum class TrafficKind { kUpload, kDownload };
+// Of the coordinator itself, or of a member, who may have any name.
+enum class CertificateKind { kOwn, kMember };
 
 class CoordinatorListener {
  public:
@@ -45,9 +47,10 @@ class CoordinatorListener {
   // `method` is a constant of the service; `code` the absl status name.
   virtual void OnRpc(std::string_view method, std::string_view code,
                      absl::Duration took) = 0;
-  // `subject`: "server", "issuing-ca", or an institution's name;
+  // `subject`: "server", "issuing-ca", "root-ca", or a member's name;
   // InfinitePast(): it has no certificate any more.
-  virtual void OnCertificateExpiry(std::string_view subject,
+  virtual void OnCertificateExpiry(CertificateKind kind,
+                                   std::string_view subject,
                                    absl::Time not_after) = 0;
   virtual void OnAlert() = 0;
 };
@@ -65,7 +68,8 @@ class NullListener final : public CoordinatorListener {
   void OnConnectedInstitutions(int64_t) override {}
   void OnUploadsInProgress(int64_t) override {}
   void OnRpc(std::string_view, std::string_view, absl::Duration) override {}
-  void OnCertificateExpiry(std::string_view, absl::Time) override {}
+  void OnCertificateExpiry(CertificateKind, std::string_view,
+                           absl::Time) override {}
   void OnAlert() override {}
 };
 

@@ -77,6 +77,12 @@ struct PrometheusMetrics::Impl {
       registry, "consilium_round_members",
       "Institutions of the newest round by state; they add up to its cohort.");
   std::array<Gauge*, kMemberStates> members{};
+  Family<Gauge>& contribution =
+      Gauges(registry, "consilium_contributions",
+             "Contributions to the newest round by state.");
+  Family<Counter>& refused =
+      Counters(registry, "consilium_enrollment_connections_refused_total",
+               "Connections to the enrolment port that a limit closed.");
   Family<Counter>& finished = Counters(
       registry, "consilium_rounds_finished_total", "Rounds by how they ended.");
   std::array<Counter*, kPhases> finishes{};
@@ -154,7 +160,9 @@ struct PrometheusMetrics::Impl {
   Mutex mutex;
   std::map<std::pair<std::string, std::string>, Histogram*, std::less<>> calls
       ABSL_GUARDED_BY(mutex);
-  std::map<std::string, Gauge*, std::less<>> expiries ABSL_GUARDED_BY(mutex);
+  std::map<std::pair<CertificateKind, std::string>, Gauge*, std::less<>>
+      expiries ABSL_GUARDED_BY(mutex);
+  std::map<std::string, Gauge*> contributions ABSL_GUARDED_BY(mutex);
 
   Impl(std::string_view federation, std::string_view version,
        absl::Time started_at) {
@@ -265,20 +273,46 @@ void PrometheusMetrics::OnRpc(std::string_view method, std::string_view code,
   impl_->Call(method, code).Observe(Seconds(took));
 }
 
-void PrometheusMetrics::OnCertificateExpiry(std::string_view subject,
-                                            absl::Time not_after) {
+void PrometheusMetrics::SetContributions(
+    const std::map<std::string, int64_t>& by_state) {
   MutexLock lock(&impl_->mutex);
-  const auto it = impl_->expiries.find(subject);
+  for (const auto& [state, gauge] : impl_->contributions) gauge->Set(0);
+  for (const auto& [state, count] : by_state) {
+    Gauge*& gauge = impl_->contributions[state];
+    if (gauge == nullptr) gauge = &impl_->contribution.Add({{"state", state}});
+    gauge->Set(static_cast<double>(count));
+  }
+}
+
+void PrometheusMetrics::SetRefusedConnections(
+    const std::map<std::string, int64_t>& by_reason) {
+  MutexLock lock(&impl_->mutex);
+  for (const auto& [reason, count] : by_reason) {
+    // The same labels give the same counter.
+    Counter& counter = impl_->refused.Add({{"reason", reason}});
+    Add(counter, count - static_cast<int64_t>(counter.Value()));
+  }
+}
+
+void PrometheusMetrics::OnCertificateExpiry(CertificateKind kind,
+                                            std::string_view subject,
+                                            absl::Time not_after) {
+  const std::pair key(kind, Text(subject));
+  MutexLock lock(&impl_->mutex);
+  const auto it = impl_->expiries.find(key);
   if (not_after == absl::InfinitePast()) {
     if (it == impl_->expiries.end()) return;
     impl_->expiry.Remove(it->second);
     impl_->expiries.erase(it);
     return;
   }
-  Gauge* gauge = it != impl_->expiries.end()
-                     ? it->second
-                     : &impl_->expiry.Add({{"subject", Text(subject)}});
-  impl_->expiries[Text(subject)] = gauge;
+  Gauge* gauge =
+      it != impl_->expiries.end()
+          ? it->second
+          : &impl_->expiry.Add(
+                {{"kind", kind == CertificateKind::kOwn ? "own" : "member"},
+                 {"subject", key.second}});
+  impl_->expiries[key] = gauge;
   gauge->Set(Unix(not_after));
 }
 

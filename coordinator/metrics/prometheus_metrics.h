@@ -3,6 +3,8 @@
 #ifndef CONSILIUM_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 #define CONSILIUM_COORDINATOR_METRICS_PROMETHEUS_METRICS_H_
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,6 +23,12 @@ class PrometheusMetrics final : public CoordinatorListener {
                     absl::Time started_at);
   ~PrometheusMetrics() override;
 
+  // Contributions of the newest round by state; a state that is not named has
+  // none.
+  void SetContributions(const std::map<std::string, int64_t>& by_state);
+  // Connections to the enrolment port that were closed so far, by reason.
+  void SetRefusedConnections(const std::map<std::string, int64_t>& by_reason);
+
   // The text exposition format, version 0.0.4.
   std::string Render();
 
@@ -38,7 +46,7 @@ class PrometheusMetrics final : public CoordinatorListener {
   void OnUploadsInProgress(int64_t count) override;
   void OnRpc(std::string_view method, std::string_view code,
              absl::Duration took) override;
-  void OnCertificateExpiry(std::string_view subject,
+  void OnCertificateExpiry(CertificateKind kind, std::string_view subject,
                            absl::Time not_after) override;
   void OnAlert() override;
 

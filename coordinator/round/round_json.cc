@@ -102,6 +102,9 @@ void VisitFields(T& value, Visitor& visit) {
   }
 }
 
+constexpr size_t kMostShown = 256;
+constexpr char kForever[] = "forever";
+
 // --- Writing ---------------------------------------------------------------
 
 template <typename T>
@@ -118,7 +121,11 @@ struct Writer {
 };
 
 json ToJson(const std::string& value) { return value; }
-json ToJson(absl::Duration value) { return absl::FormatDuration(value); }
+json ToJson(absl::Duration value) {
+  // The word of consilium.toml.
+  return value == absl::InfiniteDuration() ? std::string(kForever)
+                                           : absl::FormatDuration(value);
+}
 json ToJson(absl::Time value) { return absl::ToUnixMicros(value); }
 json ToJson(RoundPhase v) { return RoundPhaseName(v); }
 json ToJson(MemberState v) { return MemberStateName(v); }
@@ -168,7 +175,9 @@ std::string Dump(const json& value) {
 absl::Status WrongType(std::string_view path, std::string_view want,
                        const json& got) {
   return absl::InvalidArgumentError(
-      Cat(path, " must be ", want, ", is ", Quoted(Dump(got))));
+      Cat(path, " must be ", want, ", is ",
+          got.is_string() ? Quoted(got.get_ref<const std::string&>())
+                          : Dump(got).substr(0, kMostShown)));
 }
 
 template <typename T>
@@ -209,7 +218,7 @@ absl::Status FromJson(const json& in, const std::string& path, bool,
                       int64_t& out) {
   if (!in.is_number_integer() ||
       (in.is_number_unsigned() && in.get<uint64_t>() > INT64_MAX)) {
-    return WrongType(path, "an integer of 64 bits", in);
+    return WrongType(path, "a whole number such as 3", in);
   }
   out = in.get<int64_t>();
   return absl::OkStatus();
@@ -228,13 +237,19 @@ absl::Status FromJson(const json& in, const std::string& path, bool,
   }
   if (in.is_string()) {
     const auto& text = in.get_ref<const std::string&>();
+    if (text == kForever) {
+      out = absl::InfiniteDuration();
+      return absl::OkStatus();
+    }
     if (absl::ParseDuration(text, &out)) return absl::OkStatus();
     if (const auto days = ParseDuration(text); days.ok()) {
       out = *days;
       return absl::OkStatus();
     }
   }
-  return WrongType(path, "a duration such as \"1h30m\" or seconds", in);
+  return WrongType(
+      path, "a duration such as \"1h30m\", a number of seconds or \"forever\"",
+      in);
 }
 absl::Status FromJson(const json& in, const std::string& path, bool complete,
                       absl::Time& out) {

@@ -63,7 +63,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Read(
       [this, handler](const Staff&) {
         AdminQueries queries(&deps_.engine->store(), deps_.engine,
                              deps_.engine->WallNow(), options_.renew_before);
-        return handler(queries);
+        return ForStaff(handler(queries));
       });
 }
 
@@ -76,7 +76,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Change(
       [this, handler](const Staff& staff) {
         AdminQueries queries(&deps_.engine->store(), deps_.engine,
                              deps_.engine->WallNow(), options_.renew_before);
-        return handler(staff, queries);
+        return ForStaff(handler(staff, queries));
       });
 }
 
@@ -476,21 +476,23 @@ grpc::ServerUnaryReactor* AdminServiceImpl::RenewOperatorCertificate(
       });
 }
 
-CONSILIUM_CHANGE(
-    RenewServerCertificate, RenewServerCertificateRequest, CertificateInfo, {
-      CONSILIUM_RETURN_IF_ERROR(
-          consilium::RenewServerCertificate(
-              deps_.engine->store().fs(), options_.server_certificate,
-              options_.server_key, *options_.ca->Get(), deps_.engine->WallNow(),
-              options_.server_lifetime, *SystemRandom())
-              .status());
-      CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
-      const CertificateInfo leaf = options_.identity->leaf();
-      deps_.engine->listener().OnCertificateExpiry("server", leaf.not_after);
-      *response = Own().front();
-      return deps_.engine->Audit(actor, "certificate.renew", "server",
-                                 request->reason());
-    })
+CONSILIUM_CHANGE(RenewServerCertificate, RenewServerCertificateRequest,
+                 CertificateInfo, {
+                   CONSILIUM_RETURN_IF_ERROR(
+                       consilium::RenewServerCertificate(
+                           deps_.engine->store().fs(),
+                           options_.server_certificate, options_.server_key,
+                           *options_.ca->Get(), deps_.engine->WallNow(),
+                           options_.server_lifetime, *SystemRandom())
+                           .status());
+                   CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
+                   const CertificateInfo leaf = options_.identity->leaf();
+                   deps_.engine->listener().OnCertificateExpiry(
+                       CertificateKind::kOwn, "server", leaf.not_after);
+                   *response = Own().front();
+                   return deps_.engine->Audit(actor, "certificate.renew",
+                                              "server", request->reason());
+                 })
 
 CONSILIUM_CHANGE(
     BackupDatabase, BackupDatabaseRequest, BackupDatabaseResponse, {

@@ -179,7 +179,7 @@ class ImportStream final
   void End(const absl::Status& status) {
     writer_.reset();
     job_.reset();
-    Finish(ToGrpc(status));
+    Finish(ToGrpc(ForStaff(status)));
   }
 
   absl::Status Take() {

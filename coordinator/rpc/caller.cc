@@ -76,4 +76,10 @@ absl::Status ForPeer(const RpcDeps& deps, std::string_view who,
                                     "); its log says why: try again later"));
 }
 
+absl::Status ForStaff(const absl::Status& status) {
+  if (!IsLocalError(status) || !absl::IsPermissionDenied(status)) return status;
+  return absl::FailedPreconditionError(
+      Cat("the coordinator may not: ", StdView(status.message())));
+}
+
 }  // namespace consilium

@@ -58,6 +58,10 @@ absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
 absl::Status ForPeer(const RpcDeps& deps, std::string_view who,
                      std::string_view method, const absl::Status& status);
 
+// What staff is told. A file of this machine that it may not use says nothing
+// of the caller's rights: PERMISSION_DENIED becomes FAILED_PRECONDITION.
+absl::Status ForStaff(const absl::Status& status);
+
 }  // namespace consilium
 
 #endif  // CONSILIUM_COORDINATOR_RPC_CALLER_H_

@@ -7,6 +7,7 @@
 #define CONSILIUM_COORDINATOR_RPC_INSTITUTION_CALL_H_
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -88,9 +89,9 @@ class InstitutionCall : public grpc::ServerUnaryReactor {
   virtual void Run() = 0;
 
   void End(const absl::Status& result) {
-    const absl::Status status = ForPeer(
-        deps_, caller_.peer == nullptr ? "" : caller_.name(), method_, result);
-    ReportRpc(deps_, method_, status, started_);
+    const std::string who = caller_.peer == nullptr ? "" : caller_.name();
+    const absl::Status status = ForPeer(deps_, who, method_, result);
+    ReportRpc(deps_, who, method_, status, started_);
     if (status.ok()) {
       bool own_buffer = false;
       (void)grpc::SerializationTraits<Response>::Serialize(response_, out_,

@@ -87,6 +87,10 @@ std::vector<std::string> RenewalWarnings(
   std::vector<std::string> out;
   for (const v1::CertificateInfo& c : certificates) {
     if (c.advice().empty()) continue;
+    if (c.state() == "unknown") {
+      out.push_back(Cat(NameOf(c.role()), " is not known; ", c.advice()));
+      continue;
+    }
     out.push_back(Cat(NameOf(c.role()),
                       c.state() == "expired" ? " ended " : " ends ",
                       FormatTime(TimeOf(c.not_after())), "; ", c.advice()));

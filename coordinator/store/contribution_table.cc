@@ -138,6 +138,16 @@ absl::StatusOr<std::vector<ContributionRow>> ListContributions(
                  query.institution_id, state, query.limit);
 }
 
+absl::StatusOr<std::map<std::string, int64_t>> CountNewestContributions(
+    ReadTx& tx) {
+  std::map<std::string, int64_t> counts;
+  CONSILIUM_RETURN_IF_ERROR(tx.connection().Each(
+      "SELECT state, COUNT(*) FROM contribution WHERE round = "
+      "(SELECT MAX(id) FROM round) GROUP BY state",
+      [&](Statement& row) { counts[std::string(row.Text(0))] = row.Int(1); }));
+  return counts;
+}
+
 absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
                                            int64_t institution_id,
                                            ContributionState state) {

@@ -1,5 +1,6 @@
 #include "coordinator/store/store.h"
 
+#include "absl/strings/cord.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 
@@ -8,6 +9,7 @@ namespace {
 
 constexpr std::string_view kDatabase = "history.db";
 constexpr std::string_view kLock = "lock";
+constexpr char kInUse[] = "consilium/store-in-use";
 constexpr std::string_view kBlobs = "blobs";
 constexpr std::string_view kTemp = "tmp";
 constexpr std::string_view kRoundKeys = "round-keys";
@@ -25,6 +27,10 @@ absl::Status MakeDatabaseFile(FileSystem* fs, const std::string& data_dir,
 }
 
 }  // namespace
+
+bool IsStoreInUse(const absl::Status& status) {
+  return status.GetPayload(kInUse).has_value();
+}
 
 Store::Store(StoreOptions options, std::unique_ptr<FileLock> lock,
              std::unique_ptr<HistoryStore> history)
@@ -57,8 +63,15 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
         Cat("no history at ", database,
             "; make a coordinator with `consilium init`"));
   }
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<FileLock> lock,
-                             fs->LockFile(JoinPath(options.data_dir, kLock)));
+  absl::StatusOr<std::unique_ptr<FileLock>> lock =
+      fs->LockFile(JoinPath(options.data_dir, kLock));
+  if (!lock.ok()) {
+    absl::Status status = lock.status();
+    if (absl::IsFailedPrecondition(status)) {
+      status.SetPayload(kInUse, absl::Cord());
+    }
+    return status;
+  }
   if (options.create) {
     CONSILIUM_RETURN_IF_ERROR(MakeDatabaseFile(fs, options.data_dir, database));
   }
@@ -70,7 +83,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(StoreOptions options) {
                           .read_only = options.read_only,
                           .max_readers = options.max_readers}));
   std::unique_ptr<Store> store(
-      new Store(std::move(options), std::move(lock), std::move(history)));
+      new Store(std::move(options), *std::move(lock), std::move(history)));
   if (!store->read_only()) {
     CONSILIUM_RETURN_IF_ERROR(store->blobs_.Prepare());
     CONSILIUM_RETURN_IF_ERROR(store->spares_.Prepare());

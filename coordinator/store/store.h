@@ -70,6 +70,9 @@ struct RetentionReport {
   int64_t bytes_freed = 0;
 };
 
+// Of Store::Open: another process holds the lock.
+bool IsStoreInUse(const absl::Status& status);
+
 // The data directory of one coordinator: history, blobs, spools, round keys.
 // Holds the lock file from Open to destruction. Thread safe.
 class Store {

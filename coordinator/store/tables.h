@@ -243,6 +243,10 @@ absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
                                            int64_t institution_id,
                                            ContributionState state);
 
+// Of the newest round, by the state's word; states without any are left out.
+absl::StatusOr<std::map<std::string, int64_t>> CountNewestContributions(
+    ReadTx& tx);
+
 // --- metrics ---------------------------------------------------------------
 
 absl::StatusOr<int64_t> InsertMetric(WriteTx& tx, const MetricRow& row);

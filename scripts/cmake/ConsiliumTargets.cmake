@@ -128,7 +128,14 @@ function(consilium_fuzz)
   else()
     target_sources(${A_NAME} PRIVATE
       ${CONSILIUM_ROOT}/tests/fuzz/plain_driver.cc)
-    add_test(NAME fuzz.${A_NAME} COMMAND ${A_NAME} --runs=2000 --seed=1)
+    # The inputs that `./run fuzz` starts with, too.
+    file(GLOB seeds CONFIGURE_DEPENDS
+      ${CONSILIUM_ROOT}/tests/fuzz/corpus/${A_NAME}/*)
+    if(NOT seeds)
+      message(FATAL_ERROR "${A_NAME}: tests/fuzz/corpus/${A_NAME} is empty")
+    endif()
+    add_test(NAME fuzz.${A_NAME} COMMAND ${A_NAME} --runs=2000 --seed=1
+      ${seeds})
     set_tests_properties(fuzz.${A_NAME} PROPERTIES LABELS fuzz TIMEOUT 300)
   endif()
 endfunction()

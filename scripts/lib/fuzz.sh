@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# `./run fuzz`: libFuzzer on every target, with a corpus that grows in build/.
+# `./run fuzz`: libFuzzer on every target, with a corpus that grows in build/
+# and begins with tests/fuzz/corpus/.
 
 FUZZ_TREE=$BUILD_ROOT/fuzz
 
@@ -14,12 +15,14 @@ fuzz_one() {  # name, seconds
   local name=$1 seconds=$2
   local corpus=$BUILD_ROOT/fuzz-corpus/$name seeds=$ROOT/tests/fuzz/corpus/$name
   local crashes=$BUILD_ROOT/fuzz-crashes/$name status=0
-  local folders=("$corpus")
-  [[ -d $seeds ]] && folders+=("$seeds")
+  if [[ ! -d $seeds ]]; then
+    echo "$name has no inputs to begin with in $seeds"
+    return 1
+  fi
   mkdir -p "$corpus" "$crashes"
   "$FUZZ_TREE/bin/$name" -max_total_time="$seconds" -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
-    -artifact_prefix="$crashes/" "${folders[@]}" || status=$?
+    -artifact_prefix="$crashes/" "$corpus" "$seeds" || status=$?
   if ((status != 0)); then
     echo "$name failed. Repeat it with:"
     echo "  build/fuzz/bin/$name $(find "$crashes" -type f -newer "$corpus" |

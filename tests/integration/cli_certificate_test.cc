@@ -242,6 +242,20 @@ TEST_F(CliCertificateTest, ANewIssuingCaIsFoundWithoutASignal) {
   EXPECT_EQ(Audited("certificate.issuer"), 2);
 }
 
+TEST_F(CliCertificateTest, AServerCertificateRenewedOfflineIsInTheAuditLog) {
+  EXPECT_EQ(Audited("certificate.server"), 1);
+  ASSERT_EQ(cli_.RunOffline({"cert", "renew", "--server"}), 0) << cli_.err();
+  ASSERT_OK(f_->server().Reload());
+  EXPECT_EQ(Audited("certificate.server"), 2);
+  // One that came while it was stopped as well, and each once.
+  f_->Stop();
+  ASSERT_EQ(cli_.RunOffline({"cert", "renew", "--server"}), 0) << cli_.err();
+  f_->StartAgain();
+  EXPECT_EQ(Audited("certificate.server"), 3);
+  f_->Restart();
+  EXPECT_EQ(Audited("certificate.server"), 3);
+}
+
 TEST_F(CliCertificateTest, BrokenFilesLeaveTheOldIssuingCaInUse) {
   const std::string first = IssuerIn(f_->IdentityOf("bank-a"));
   ASSERT_OK(WriteFileAtomic(f_->fs(), f_->config().tls.issuing_ca,

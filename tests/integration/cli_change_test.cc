@@ -292,5 +292,24 @@ TEST_F(CliChangeTest, CertificatesAndBackup) {
   EXPECT_EQ(cli_.Run({"db", "restore", backup}), 2);  // needs --offline
 }
 
+// The system chooses the ports, and the outside may know the host by a name.
+TEST(CliInvitationTest, ItNamesAnAddressThatCanBeReached) {
+  for (const std::string advertised : {"", "localhost:9999"}) {
+    TestFederation::Options options;
+    options.configure = [&](CoordinatorConfig& config) {
+      config.listen.advertised_address = advertised;
+    };
+    TestFederation f(std::move(options));
+    OperatorCli cli(f);
+    const std::string listens = f.enrollment_address();
+    const json invitation = cli.Document<v1::InviteInstitutionResponse>(
+        {"institution", "invite", "bank-a"});
+    EXPECT_EQ(invitation["enrollment_address"],
+              advertised.empty()
+                  ? listens
+                  : Cat("localhost", listens.substr(listens.rfind(':'))));
+  }
+}
+
 }  // namespace
 }  // namespace consilium

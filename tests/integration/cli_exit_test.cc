@@ -18,6 +18,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Every verb there is.
 const std::vector<std::vector<std::string>> kVerbs = {
@@ -118,7 +119,10 @@ TEST(CliExitTest, EachCodeAndWhatGivesIt) {
   EXPECT_EQ(cli.Json()["error"]["exit_code"], kExitConnection.code);
   // Time is up.
   EXPECT_EQ(cli.Run({"round", "watch", "--timeout", "1"}), kExitTimeout.code);
-  EXPECT_THAT(cli.err(), HasSubstr("--timeout"));
+  EXPECT_THAT(cli.err(), HasSubstr("--timeout passed, and no round is under"));
+  // The coordinator answers, and it is its own disk that does not do.
+  EXPECT_EQ(cli.Run({"db", "backup", "/sys/backup"}), kExitFailed.code);
+  EXPECT_THAT(cli.err(), Not(HasSubstr("cannot reach")));
   f.Stop();
 }
 

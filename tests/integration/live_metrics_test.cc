@@ -62,10 +62,15 @@ double Members(TestFederation& federation, const std::string& state) {
   return Value(federation,
                Cat("consilium_round_members{state=\"", state, "\"}"));
 }
-double Expiry(TestFederation& federation, const std::string& subject) {
+double Contributions(TestFederation& federation, const std::string& state) {
   return Value(federation,
-               Cat("consilium_certificate_expiry_timestamp_seconds{subject=\"",
-                   subject, "\"}"));
+               Cat("consilium_contributions{state=\"", state, "\"}"));
+}
+double Expiry(TestFederation& federation, const std::string& subject,
+              const std::string& kind = "own") {
+  return Value(federation,
+               Cat("consilium_certificate_expiry_timestamp_seconds{kind=\"",
+                   kind, "\",subject=\"", subject, "\"}"));
 }
 
 // From BeginUpload on, not only while chunks flow.
@@ -95,6 +100,8 @@ TEST(LiveMetricsTest, TheyFollowARound) {
   EXPECT_EQ(Phase(*f, "open"), 0);
   EXPECT_EQ(Members(*f, "committed"), 1);
   EXPECT_EQ(Members(*f, "uploading"), 1);
+  EXPECT_EQ(Contributions(*f, "committed"), 1);
+  EXPECT_EQ(Contributions(*f, "uploading"), 1);
   EXPECT_EQ(Value(*f, "consilium_uploads_in_progress"), 1);
   const double sent =
       Value(*f, "consilium_payload_bytes_total{direction=\"in\"}");
@@ -105,6 +112,12 @@ TEST(LiveMetricsTest, TheyFollowARound) {
   ExpectReceipt(held.Finish());
   ASSERT_EQ(f->WaitForEnd(id).phase(), "promoted");
   EXPECT_EQ(Phase(*f, "promoted"), 1);
+  EXPECT_EQ(Contributions(*f, "folded"), 2);
+  EXPECT_EQ(Contributions(*f, "uploading"), 0);
+  EXPECT_EQ(Value(*f,
+                  "consilium_enrollment_connections_refused_total{reason="
+                  "\"too_many\"}"),
+            0);
   EXPECT_EQ(Value(*f, "consilium_uploads_in_progress"), 0);
   EXPECT_EQ(Value(*f, "consilium_rounds_finished_total{phase=\"promoted\"}"),
             1);
@@ -127,7 +140,7 @@ TEST(LiveMetricsTest, TheyFollowARound) {
 TEST(LiveMetricsTest, TheyKnowWhatWasBeforeARestart) {
   TimedFederation f({}, {"bank-a", "bank-b"});
   f->StartRound();
-  const double until = Expiry(*f, "bank-a");
+  const double until = Expiry(*f, "bank-a", "member");
   EXPECT_NEAR(until,
               static_cast<double>(absl::ToUnixSeconds(
                   f["bank-a"].info().certificate_not_after)),
@@ -135,14 +148,14 @@ TEST(LiveMetricsTest, TheyKnowWhatWasBeforeARestart) {
   f->Restart();
   EXPECT_EQ(Value(*f, "consilium_round"), 1);
   EXPECT_EQ(Phase(*f, "open"), 1);
-  EXPECT_EQ(Expiry(*f, "bank-a"), until);
+  EXPECT_EQ(Expiry(*f, "bank-a", "member"), until);
   EXPECT_GT(Expiry(*f, "server"), until);
   EXPECT_GT(Expiry(*f, "issuing-ca"), Expiry(*f, "server"));
   f.Advance(absl::Seconds(7));
   ASSERT_OK(f["bank-a"].Renew());
-  EXPECT_NEAR(Expiry(*f, "bank-a"), until + 7, 2);
+  EXPECT_NEAR(Expiry(*f, "bank-a", "member"), until + 7, 2);
   ASSERT_OK(f->SetState("bank-a", v1::SetInstitutionStateRequest::REVOKE, ""));
-  EXPECT_TRUE(std::isnan(Expiry(*f, "bank-a")));
+  EXPECT_TRUE(std::isnan(Expiry(*f, "bank-a", "member")));
 }
 
 // While a version is judged, the round that trains on it is the newest.
@@ -192,8 +205,8 @@ TEST(LiveMetricsTest, CertificatesThatEndAreToldInTime) {
   for (const char* subject : {"server", "issuing-ca", "root-ca"}) {
     EXPECT_THAT(
         Get(port, "/metrics"),
-        HasSubstr(Cat("consilium_certificate_expiry_timestamp_seconds{subject="
-                      "\"",
+        HasSubstr(Cat("consilium_certificate_expiry_timestamp_seconds{kind="
+                      "\"own\",subject=\"",
                       subject, "\"}")));
   }
 }

@@ -180,10 +180,53 @@ TEST_F(ConfigReloadTest, ABrokenFileKeepsTheRunningConfiguration) {
   EXPECT_THAT(ReloadWith("[limits]\nmax_uploads = \"many\"\n"),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(federation_->engine().options().max_uploads, uploads);
-  EXPECT_THAT(Log(), HasSubstr("the configuration stays as it was: "));
+  EXPECT_THAT(Log(), HasSubstr("everything stays as it was: "));
   EXPECT_THAT(Log(), HasSubstr("limits.max_uploads"));
   federation_->Enroll("bank-a");
   EXPECT_EQ(federation_->Connect("bank-a")->info().federation, "cards");
+}
+
+TEST_F(ConfigReloadTest, ABrokenFileKeepsCertificatesAndLogToo) {
+  federation_->Enroll("bank-a");
+  const std::string before = ServerSerial(*federation_);
+  ReplaceServerCertificate(*federation_);
+  const std::string moved = LogPath() + ".1";
+  ASSERT_OK(PosixFileSystem()->Rename(LogPath(), moved));
+  EXPECT_FALSE(ReloadWith("[limits]\nmax_uploads = \"many\"\n").ok());
+  EXPECT_EQ(ServerSerial(*federation_), before);
+  EXPECT_FALSE(PosixFileSystem()->Exists(LogPath()));
+}
+
+TEST_F(ConfigReloadTest, ALogThatCannotBeOpenedKeepsNoCertificateOut) {
+  federation_->Enroll("bank-a");
+  const std::string placed = ReplaceServerCertificate(*federation_);
+  ASSERT_OK(PosixFileSystem()->Remove(LogPath()));
+  ASSERT_OK(PosixFileSystem()->MakeDirs(LogPath()));
+  const absl::Status status = federation_->server().Reload();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("log.file"));
+  EXPECT_EQ(ServerSerial(*federation_), placed);
+}
+
+TEST_F(ConfigReloadTest, AStartThatFailsLeavesItsReasonInTheLog) {
+  LogOptions options;
+  options.file = JoinPath(dir_.path(), "second");
+  ASSERT_OK_AND_ASSIGN(const auto logger, Logger::Create(options));
+  // The first one holds the store.
+  EXPECT_FALSE(
+      CoordinatorServer::Start(federation_->config(), logger.get()).ok());
+  ASSERT_OK_AND_ASSIGN(const std::string log,
+                       ReadWholeFile(PosixFileSystem(), options.file, 1 << 20));
+  EXPECT_THAT(log, HasSubstr("cannot start: lock "));
+}
+
+TEST_F(ConfigReloadTest, AtDebugTheLogTellsOfEachCall) {
+  CoordinatorConfig config = federation_->config();
+  federation_->Token("bank-a");
+  EXPECT_THAT(Log(), Not(HasSubstr("InviteInstitution")));
+  config.log.level = LogLevel::kDebug;
+  ASSERT_OK(ReloadWith(config));
+  federation_->Token("bank-b");
+  EXPECT_THAT(Log(), HasSubstr("[institution=admin] InviteInstitution: OK, "));
 }
 
 TEST(RenewalTest, AnInstitutionGetsANewKeyAndGoesOn) {

@@ -12,7 +12,6 @@ PACKAGES = "scripts/packages.txt"
 HEADERS = {
     "libabsl-dev": "absl/",
     "libcli11-dev": "CLI/",
-    "libcpp-httplib-dev": r"httplib\.h",
     "libgmock-dev": "gmock/",
     "libgrpc++-dev": "grpcpp/",
     "libgtest-dev": "gtest/",

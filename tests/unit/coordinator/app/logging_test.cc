@@ -37,24 +37,21 @@ TEST_F(LoggingTest, TextLinesCarryRoundAndInstitution) {
   log->Info(context.WithInstitution("bank-a"), "upload began");
   log->Warn(context, "no quorum");
   log->Error({}, "disk full");
-  log->Info(context.WithRequest("r7"), "x");
-  EXPECT_THAT(
-      lines_,
-      ElementsAre("2026-01-01T00:00:00.123Z info  [round=12 "
-                  "institution=bank-a] upload began",
-                  "2026-01-01T00:00:00.123Z warn  [round=12] no quorum",
-                  "2026-01-01T00:00:00.123Z error disk full",
-                  "2026-01-01T00:00:00.123Z info  [round=12 request=r7] x"));
+  EXPECT_THAT(lines_,
+              ElementsAre("2026-01-01T00:00:00.123Z info  [round=12 "
+                          "institution=bank-a] upload began",
+                          "2026-01-01T00:00:00.123Z warn  [round=12] no quorum",
+                          "2026-01-01T00:00:00.123Z error disk full"));
 }
 
 TEST_F(LoggingTest, JsonLinesAreObjects) {
   const auto log = Make(LogFormat::kJson);
-  log->Info(LogContext{3, "bank-a", "r7"}, "said \"hi\"\n\xff");
+  log->Info(LogContext{3, "bank-a"}, "said \"hi\"\n\xff");
   log->Info({}, "plain");
   EXPECT_THAT(
       lines_,
       ElementsAre("{\"time\":\"2026-01-01T00:00:00.123Z\",\"level\":\"info\","
-                  "\"round\":3,\"institution\":\"bank-a\",\"request\":\"r7\","
+                  "\"round\":3,\"institution\":\"bank-a\","
                   "\"message\":\"said \\\"hi\\\" ?\"}",
                   "{\"time\":\"2026-01-01T00:00:00.123Z\",\"level\":\"info\","
                   "\"message\":\"plain\"}"));

@@ -1,6 +1,11 @@
 #include "coordinator/app/readiness.h"
 
+#include <atomic>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
 
 namespace consilium {
@@ -19,6 +24,9 @@ class ReadinessTest : public StoreTest {
   }
   void SetUp() override {
     StoreTest::SetUp();
+    SetUpReadiness();
+  }
+  void SetUpReadiness() {
     readiness_ = std::make_unique<Readiness>(
         store_.get(), &clock_, [this] { return overdue_; }, options_);
   }
@@ -74,6 +82,42 @@ TEST_F(ReadinessTest, AStoreThatTakesNoWritesIsNotReadyUntilItDoes) {
   EXPECT_THAT(readiness_->Check(),
               StatusIs(kNotReady, HasSubstr("the history takes no writes")));
   EXPECT_OK(Later());
+}
+
+// Somebody who asks for free space waits, once.
+class SlowDisk final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  absl::StatusOr<int64_t> FreeSpace(const std::string& path) override {
+    if (slow.exchange(false)) {
+      asked.Notify();
+      go_on.WaitForNotification();
+    }
+    return ForwardingFileSystem::FreeSpace(path);
+  }
+  std::atomic<bool> slow = false;
+  absl::Notification asked;
+  absl::Notification go_on;
+};
+
+TEST_F(ReadinessTest, WhileOneCallWaitsForTheDiskOthersAnswerWhatWasFound) {
+  SlowDisk slow(&disk_.fs());
+  StoreOptions options = disk_.Options();
+  options.fs = &slow;
+  Reopen(options);
+  SetUpReadiness();
+  slow.slow = true;
+  absl::Status found;
+  std::thread looks([&] { found = readiness_->Check(); });
+  slow.asked.WaitForNotification();
+  EXPECT_THAT(readiness_->Check(),
+              StatusIs(kNotReady, HasSubstr("for the first time")));
+  slow.go_on.Notify();
+  looks.join();
+  EXPECT_OK(found);
+  EXPECT_OK(readiness_->Check());
+  readiness_.reset();
+  store_.reset();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -151,6 +152,7 @@ class CliTest : public ::testing::Test {
       AdminSession session;
       session.api = std::make_unique<FakeAdmin>(&fake_);
       session.config.coordinator = "fl.example.org:8443";
+      session.signing_key = signing_key_;
       return session;
     };
   }
@@ -172,6 +174,7 @@ class CliTest : public ::testing::Test {
   FakeCoordinator fake_;
   std::map<std::string, std::string> variables_;
   absl::Status connect_error_;
+  std::optional<VerifyKey> signing_key_;  // that the operator has pinned
   CliEnvironment env_;
 
  private:

@@ -129,14 +129,61 @@ TEST_F(CommandsTest, MistakesOnTheCommandLineAreUsage) {
   EXPECT_THAT(err(), HasSubstr("rond"));
 }
 
+TEST_F(CommandsTest, OnlyWhatCameOfConnectingIsAConnectionError) {
+  fake_.errors["GetStatus"] = Annotate(
+      ConnectionError(absl::PermissionDeniedError("no operator")), "status");
+  EXPECT_EQ(Run({"--json", "status"}), kExitConnection.code);
+  EXPECT_EQ(Json()["error"]["message"], "status: no operator");
+  EXPECT_EQ(Json()["error"]["code"], "PERMISSION_DENIED");
+  connect_error_ = absl::PermissionDeniedError("the key may not be read");
+  EXPECT_EQ(Run({"round", "list"}), kExitConnection.code);
+}
+
+TEST_F(CommandsTest, TimesOfLessThanASecondAreRefused) {
+  for (const char* time : {"500ms", "0s", "0", "1500ms", "1us"}) {
+    EXPECT_EQ(Run({"institution", "invite", "bank-a", "--expires", time}),
+              kExitUsage.code)
+        << time;
+    EXPECT_THAT(err(), HasSubstr("--expires is \""));
+    EXPECT_EQ(Run({"round", "extend", "7", "--by", time}), kExitUsage.code);
+    EXPECT_THAT(err(), HasSubstr("must be whole seconds and at least 1s"));
+  }
+  EXPECT_THAT(fake_.calls, IsEmpty());
+  EXPECT_EQ(Run({"round", "extend", "7", "--by", "1000ms"}), 0);
+}
+
+TEST_F(CommandsTest, AReasonThatNobodyWouldNoteIsRefused) {
+  EXPECT_EQ(Run({"cert", "renew", "--reason", "yearly"}), kExitUsage.code);
+  EXPECT_THAT(err(), HasSubstr("--reason is noted only for --server"));
+  EXPECT_EQ(Run({"--offline", "cards", "cert", "renew", "--server", "--reason",
+                 "yearly"}),
+            kExitUsage.code);
+  EXPECT_EQ(Run({"cert", "renew", "--server", "--reason", "yearly"}), 0);
+}
+
+TEST_F(CommandsTest, AnAuditHeadThatNobodySignedIsAFinding) {
+  auto& audit = fake_.Answer<v1::VerifyAuditResponse>("VerifyAudit");
+  audit.set_ok(true);
+  audit.set_entries(7);
+  audit.set_head_hash(std::string(64, 'a'));
+  EXPECT_EQ(Run({"audit", "verify"}), 0);
+  EXPECT_THAT(out(), HasSubstr("not checked, no signing_key is named"));
+  ASSERT_OK_AND_ASSIGN(const SigningKey key, SigningKey::Generate(random_));
+  signing_key_ = key.verify_key();
+  EXPECT_EQ(Run({"audit", "verify"}), 1);
+  EXPECT_THAT(out(), HasSubstr("finding: the coordinator did not sign"));
+  EXPECT_EQ(Run({"audit", "verify", "--json"}), 1);
+  EXPECT_EQ(Json()["ok"], false);
+}
+
 TEST_F(CommandsTest, ErrorsHaveExitCodesAndAJsonForm) {
   const std::map<absl::StatusCode, int> codes = {
       {absl::StatusCode::kNotFound, 1},
       {absl::StatusCode::kFailedPrecondition, 1},
       {absl::StatusCode::kInvalidArgument, 2},
-      {absl::StatusCode::kUnavailable, 3},
-      {absl::StatusCode::kUnauthenticated, 3},
-      {absl::StatusCode::kPermissionDenied, 3},
+      {absl::StatusCode::kUnavailable, 1},
+      {absl::StatusCode::kUnauthenticated, 1},
+      {absl::StatusCode::kPermissionDenied, 1},
       {absl::StatusCode::kDeadlineExceeded, 4},
   };
   for (const auto& [status, code] : codes) {

@@ -3,8 +3,10 @@
 #include "consilium/base/bytes.h"
 #include "consilium/secure/ca.h"
 #include "consilium/secure/random.h"
+#include "coordinator/app/config.h"
 #include "coordinator/store/store.h"
 #include "coordinator/store/tables.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/coordinator/cli/cli_harness.h"
 
@@ -13,6 +15,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class OfflineTest : public CliTest {
  protected:
@@ -60,6 +63,77 @@ TEST_F(OfflineTest, InitMakesAFederationAsAsked) {
   EXPECT_EQ(Run({"init", dir_ / "x", "--name", "cards", "--listen", "9000"}),
             2);
   EXPECT_FALSE(env_.fs->Exists(dir_ / "x"));
+}
+
+TEST_F(OfflineTest, InitWritesAddressesThatCanBeConnectedTo) {
+  struct Case {
+    std::vector<std::string> args;
+    std::string coordinator;
+    std::string advertised;
+  };
+  int n = 0;
+  for (const Case& c : std::vector<Case>{
+           {{"--host", "::1", "--listen", "[::1]:38443"}, "[::1]:38443", ""},
+           {{"--host", "fl.example.org", "--listen", "10.0.0.5:8443"},
+            "fl.example.org:8443",
+            "fl.example.org:8443"},
+           {{"--host", "fl.example.org", "--host", "10.0.0.5", "--listen",
+             "10.0.0.5:8443"},
+            "fl.example.org:8443",
+            ""},
+           {{"--host", "2001:db8::7", "--listen", "[::]:8443"},
+            "[2001:db8::7]:8443",
+            "[2001:db8::7]:8443"},
+           {{"--listen", "127.0.0.1:8443"}, "localhost:8443", ""}}) {
+    const std::string dir = dir_ / Cat("federation", ++n);
+    SCOPED_TRACE(dir);
+    std::vector<std::string> args = {"init", dir, "--name", "cards"};
+    args.insert(args.end(), c.args.begin(), c.args.end());
+    ASSERT_EQ(Run(args), 0) << err();
+    ASSERT_OK_AND_ASSIGN(
+        const OperatorConfig op,
+        LoadOperatorConfig(env_.fs, JoinPath(dir, "operator/config.toml")));
+    EXPECT_EQ(op.coordinator, c.coordinator);
+    ASSERT_OK_AND_ASSIGN(const CoordinatorConfig config,
+                         LoadConfig(JoinPath(dir, "consilium.toml")));
+    EXPECT_EQ(config.listen.advertised_address, c.advertised);
+  }
+}
+
+TEST_F(OfflineTest, TheAuditLogIsCheckedWithoutASignature) {
+  Init();
+  ASSERT_EQ(Offline({"audit", "verify"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("not checked, a stopped coordinator"));
+}
+
+TEST_F(OfflineTest, AFileThatMayNotBeReadIsNoConnectionError) {
+  class Locked final : public ForwardingFileSystem {
+   public:
+    absl::StatusOr<FileInfo> Stat(const std::string& path) override {
+      return absl::PermissionDeniedError(path);
+    }
+  };
+  Init();
+  Locked locked;
+  env_.fs = &locked;
+  EXPECT_EQ(Offline({"status"}), 1);
+  // It is there, and nobody is to look for another one.
+  EXPECT_THAT(err(), AllOf(HasSubstr("cards/consilium.toml"),
+                           Not(HasSubstr("consilium init"))));
+}
+
+TEST_F(OfflineTest, OnlyAStoreInUseIsAskedWithoutOffline) {
+  Init();
+  {
+    ASSERT_OK_AND_ASSIGN(const std::unique_ptr<FileLock> lock,
+                         env_.fs->LockFile(dir_ / "cards/data/lock"));
+    EXPECT_EQ(Offline({"status"}), 1);
+    EXPECT_THAT(err(), HasSubstr("asked without --offline"));
+  }
+  ASSERT_OK(env_.fs->Truncate(dir_ / "cards/data/history.db", 0));
+  ASSERT_OK(env_.fs->RemoveTree(dir_ / "cards/data/history.db-wal"));
+  EXPECT_EQ(Offline({"status"}), 1);
+  EXPECT_THAT(err(), Not(HasSubstr("without --offline")));
 }
 
 TEST_F(OfflineTest, EveryListAndShowVerbReadsTheStore) {
@@ -175,6 +249,21 @@ TEST_F(OfflineTest, EveryCertificateIsRenewedAfterAllHaveEnded) {
   ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
   EXPECT_EQ(StatesOf(Json())["issuing-ca"], "valid former");
   EXPECT_EQ(StatesOf(Json())["operator"], "valid");
+}
+
+TEST_F(OfflineTest, WithoutCertificateFilesTheirStateIsUnknown) {
+  Init();
+  ASSERT_OK(env_.fs->Remove(dir_ / "cards/identity/server.pem"));
+  ASSERT_OK(env_.fs->Remove(dir_ / "cards/identity/issuing-ca.pem"));
+  ASSERT_EQ(Offline({"status"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("server.pem"));
+  ASSERT_EQ(Offline({"cert", "status"}), 0) << err();
+  ASSERT_EQ(Offline({"cert", "status", "--json"}), 0) << err();
+  auto states = StatesOf(Json());
+  EXPECT_EQ(states["server"], "unknown");
+  EXPECT_EQ(states["issuing-ca"], "unknown");
+  EXPECT_EQ(states["root-ca"], "valid");
+  EXPECT_EQ(states["operator"], "valid");
 }
 
 TEST_F(OfflineTest, WhatEndsSoonIsToldWithTheVerbThatRenewsIt) {

@@ -7,6 +7,7 @@
 #include "consilium/aggregation/version_file.h"
 #include "consilium/base/bytes.h"
 #include "consilium/secure/sha256.h"
+#include "coordinator/cli/exit_codes.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/coordinator/cli/cli_harness.h"
 
@@ -87,7 +88,7 @@ TEST_F(WatchTest, JsonLinesEndWithATerminalEvent) {
 
 TEST_F(WatchTest, ABrokenStreamEndsTheJsonLinesWithAnError) {
   fake_.snapshots = {Snapshot(7, "open", -1)};
-  fake_.watch_end = absl::UnauthenticatedError("revoked");
+  fake_.watch_end = ConnectionError(absl::UnauthenticatedError("revoked"));
   EXPECT_EQ(Run({"round", "watch", "7", "--json"}), 3);
   const std::string text = out();
   const auto last = nlohmann::json::parse(text.substr(text.find('\n') + 1));
@@ -115,7 +116,8 @@ TEST_F(WatchTest, ALostConnectionIsMadeAgain) {
 }
 
 TEST_F(WatchTest, NobodyToWatchIsAnError) {
-  fake_.cut_watches = {{{}, absl::UnavailableError("refused")}};
+  fake_.cut_watches = {
+      {{}, ConnectionError(absl::UnavailableError("refused"))}};
   EXPECT_EQ(Run({"round", "watch", "7"}), 3);
 }
 

@@ -16,6 +16,9 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+constexpr auto kOwn = CertificateKind::kOwn;
+constexpr auto kMember = CertificateKind::kMember;
+
 class PrometheusMetricsTest : public ::testing::Test {
  protected:
   bool Has(const std::string& line) {
@@ -96,14 +99,45 @@ TEST_F(PrometheusMetricsTest, CallsAreTimedByMethodAndStatus) {
 }
 
 TEST_F(PrometheusMetricsTest, CertificatesComeAndGo) {
-  metrics_.OnCertificateExpiry("bank-a", absl::FromUnixSeconds(2000));
-  metrics_.OnCertificateExpiry("bank-a", absl::FromUnixSeconds(3000));
+  metrics_.OnCertificateExpiry(kMember, "bank-a", absl::FromUnixSeconds(2000));
+  metrics_.OnCertificateExpiry(kMember, "bank-a", absl::FromUnixSeconds(3000));
   EXPECT_TRUE(
-      Has("consilium_certificate_expiry_timestamp_seconds{subject="
-          "\"bank-a\"} 3000"));
-  metrics_.OnCertificateExpiry("bank-a", absl::InfinitePast());
-  metrics_.OnCertificateExpiry("bank-b", absl::InfinitePast());
+      Has("consilium_certificate_expiry_timestamp_seconds{"
+          "kind=\"member\",subject=\"bank-a\"} 3000"));
+  metrics_.OnCertificateExpiry(kMember, "bank-a", absl::InfinitePast());
+  metrics_.OnCertificateExpiry(kMember, "bank-b", absl::InfinitePast());
   EXPECT_THAT(metrics_.Render(), Not(HasSubstr("subject=")));
+}
+
+// Anybody may be called so.
+TEST_F(PrometheusMetricsTest, AMemberNamedServerIsNotTheServer) {
+  metrics_.OnCertificateExpiry(kOwn, "server", absl::FromUnixSeconds(5000));
+  metrics_.OnCertificateExpiry(kMember, "server", absl::FromUnixSeconds(2000));
+  const std::string name = "consilium_certificate_expiry_timestamp_seconds";
+  const std::string own = name + "{kind=\"own\",subject=\"server\"} 5000";
+  EXPECT_TRUE(Has(own));
+  EXPECT_TRUE(Has(name + "{kind=\"member\",subject=\"server\"} 2000"));
+  metrics_.OnCertificateExpiry(kMember, "server", absl::InfinitePast());
+  EXPECT_TRUE(Has(own));
+  EXPECT_THAT(metrics_.Render(), Not(HasSubstr("kind=\"member\"")));
+}
+
+TEST_F(PrometheusMetricsTest, ContributionsAreShownByState) {
+  metrics_.SetContributions({{"committed", 2}, {"uploading", 1}});
+  EXPECT_TRUE(Has("consilium_contributions{state=\"committed\"} 2"));
+  EXPECT_TRUE(Has("consilium_contributions{state=\"uploading\"} 1"));
+  metrics_.SetContributions({{"folded", 3}});
+  EXPECT_TRUE(Has("consilium_contributions{state=\"committed\"} 0"));
+  EXPECT_TRUE(Has("consilium_contributions{state=\"folded\"} 3"));
+}
+
+TEST_F(PrometheusMetricsTest, RefusedConnectionsOnlyGrow) {
+  const std::string name = "consilium_enrollment_connections_refused_total";
+  metrics_.SetRefusedConnections({{"too_old", 3}});
+  EXPECT_TRUE(Has(name + "{reason=\"too_old\"} 3"));
+  metrics_.SetRefusedConnections({{"too_old", 5}});
+  metrics_.SetRefusedConnections({{"too_old", 4}});
+  EXPECT_TRUE(Has(name + "{reason=\"too_old\"} 5"));
 }
 
 TEST_F(PrometheusMetricsTest, TheProcessIsDescribed) {
@@ -116,7 +150,9 @@ TEST_F(PrometheusMetricsTest, TheProcessIsDescribed) {
 
 TEST_F(PrometheusMetricsTest, TheReadmeListsEveryMetric) {
   metrics_.OnRpc("A", "OK", absl::ZeroDuration());
-  metrics_.OnCertificateExpiry("bank-a", absl::UnixEpoch());
+  metrics_.OnCertificateExpiry(kMember, "bank-a", absl::UnixEpoch());
+  metrics_.SetContributions({{"folded", 1}});
+  metrics_.SetRefusedConnections({{"too_old", 1}});
   std::ifstream file(CONSILIUM_METRICS_README);
   const std::string readme{std::istreambuf_iterator<char>(file), {}};
   std::istringstream text(metrics_.Render());

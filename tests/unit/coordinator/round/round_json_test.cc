@@ -61,9 +61,10 @@ TEST(RoundJsonTest, EveryMistakeIsNamed) {
   bad("[]", "must be an object");
   bad(R"({"quorumm": 3})", "unknown key \"quorumm\"");
   bad(R"({"evaluation": {"rule": {"metrik": ""}}})", "in evaluation.rule");
-  bad(R"({"quorum": "3"})", "quorum must be an integer");
-  bad(R"({"quorum": 2.0})", "quorum must be an integer");
-  bad(R"({"quorum": 18446744073709551615})", "quorum must be an integer");
+  bad(R"({"quorum": "abc"})",
+      "quorum must be a whole number such as 3, is \"abc\"");
+  bad(R"({"quorum": 2.0})", "quorum must be a whole number");
+  bad(R"({"quorum": 18446744073709551615})", "quorum must be a whole number");
   bad(R"({"quorum": 0})", "quorum is 0, must be between 1");
   bad(R"({"quorum": 3, "target": 2})", "at least the quorum of 3");
   bad(R"({"deadline": true})", "deadline must be a duration");
@@ -71,11 +72,23 @@ TEST(RoundJsonTest, EveryMistakeIsNamed) {
   bad(R"({"deadline": 1e300})", "deadline is");
   bad(R"({"deadline": "-5s"})", "deadline is -5");
   bad(R"({"deadline": "inf"})", "deadline is");
+  bad(R"({"deadline": "forever"})", "deadline is");
   bad(R"({"grace": "10ns"})", "whole microseconds");
   bad(R"({"promotion": "later"})", "after_evaluation, immediate");
   bad(R"({"maximum_weight": 0})", "maximum_weight is 0");
   bad(R"({"evaluation": {"enabled": 1}})", "true or false");
   bad(R"({"evaluation": {"rule": {"metric": "a b"}}})", "evaluation.rule");
+}
+
+TEST(RoundJsonTest, WithoutEndIsForeverWhereverItIsWritten) {
+  const std::string text = RoundConfigToJson(RoundConfig());
+  EXPECT_THAT(text, HasSubstr(R"("wait_after_quorum":"forever")"));
+  for (const char* word : {"forever", "inf"}) {
+    const auto config =
+        RoundConfigFromJson(Cat(R"({"wait_after_quorum": ")", word, R"("})"));
+    ASSERT_OK(config.status());
+    EXPECT_EQ(config->wait_after_quorum, absl::InfiniteDuration());
+  }
 }
 
 TEST(RoundJsonTest, StatesRoundTripWithEveryField) {
