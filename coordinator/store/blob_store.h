@@ -151,6 +151,7 @@ class BlobStore {
   void Unshare();
   void AddPin(int change);
 
+  Mutex shards_mu_;  // one at a time makes folders
   mutable Mutex mu_;
   CondVar changed_;
   int sharers_ ABSL_GUARDED_BY(mu_) = 0;
