@@ -86,14 +86,8 @@ absl::StatusOr<Content> OpenContent(Engine& engine,
   if (!row.has_value()) {
     return absl::NotFoundError(Cat("there is no version ", digest.Hex()));
   }
-  if (row->pruned_at.has_value()) {
-    return absl::NotFoundError(Cat("version ", row->number,
-                                   " was deleted by "
-                                   "storage.version_retention on ",
-                                   FormatTime(*row->pruned_at)));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      content.file, engine.store().blobs().Open(digest, row->blob_bytes));
+  CONSILIUM_ASSIGN_OR_RETURN(content.file,
+                             OpenVersionBlob(engine.store().blobs(), *row));
   content.bytes = row->blob_bytes;
   return content;
 }

@@ -341,4 +341,15 @@ absl::Status BlobStore::RemoveUnlessOpen(const std::string& temp,
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<File>> OpenVersionBlob(const BlobStore& blobs,
+                                                      const VersionRow& row) {
+  if (row.pruned_at.has_value()) {
+    return absl::NotFoundError(Cat("version ", row.number,
+                                   " was deleted by "
+                                   "storage.version_retention on ",
+                                   FormatTime(*row.pruned_at)));
+  }
+  return blobs.Open(row.digest, row.blob_bytes);
+}
+
 }  // namespace consilium

@@ -162,6 +162,11 @@ class BlobStore {
   std::vector<Sha256Digest> pending_ ABSL_GUARDED_BY(mu_);
 };
 
+// The parameters of a version. Errors: NOT_FOUND where they were pruned; those
+// of BlobStore::Open.
+absl::StatusOr<std::unique_ptr<File>> OpenVersionBlob(const BlobStore& blobs,
+                                                      const VersionRow& row);
+
 }  // namespace consilium
 
 #endif  // CONSILIUM_COORDINATOR_STORE_BLOB_STORE_H_
