@@ -21,9 +21,11 @@ class FoldedRoundTest : public testing::Test {
     ASSERT_OK(world_.Boot());
     ASSERT_OK_AND_ASSIGN(
         round_, world_.engine().StartRound("operator", {}, {}, "manual", ""));
-    for (const char* name : {"bank-a", "bank-b"}) {
-      FakeInstitution bank(
-          {.name = name, .delta = 0.5f, .examples = 10, .groups = {"shared"}});
+    for (const std::string name : {"bank-a", "bank-b"}) {
+      FakeInstitution bank({.name = name,
+                            .delta = name == "bank-a" ? 0.5f : 1.0f,
+                            .examples = 10,
+                            .groups = {"shared"}});
       ASSERT_OK(bank.Contribute(world_, round_));
     }
     for (;;) {

@@ -58,7 +58,7 @@ TEST_F(AdminQueriesTest, AShortIdIsFoundBehindTenThousandOthers) {
   }));
   EXPECT_THAT(Queries().ContributionId("zz"), IsOkAndHolds("zz99"));
   EXPECT_THAT(Queries().ContributionId("zz99"), IsOkAndHolds("zz99"));
-  EXPECT_THAT(Queries().ContributionId("id01"),
+  EXPECT_THAT(Queries().ContributionId("id00"),
               StatusIs(absl::StatusCode::kNotFound,
                        HasSubstr("more than one contribution begins")));
   EXPECT_THAT(Queries().ContributionId("y"),
