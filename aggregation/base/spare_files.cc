@@ -61,6 +61,8 @@ absl::Status SpareFiles::Prepare() {
   } else if (!fs_->Exists(directory_)) {
     return absl::OkStatus();
   }
+  // What a killed process moved here must not come back under its old name.
+  CONSILIUM_RETURN_IF_ERROR(fs_->SyncDir(directory_));
   CONSILIUM_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                              fs_->List(directory_));
   for (const std::string& name : names) {
@@ -82,27 +84,35 @@ absl::Status SpareFiles::Prepare() {
 }
 
 absl::Status SpareFiles::Retire(const std::string& path) {
-  MutexLock lock(&mu_);
   const absl::StatusOr<FileInfo> info = fs_->Stat(path);
   if (!info.ok()) return OkIfGone(info.status());
-  bool used = false;
+  int64_t number = -1;
   {
+    MutexLock lock(&mu_);
+    // Held until it has moved, so that nobody opens it by the old name.
     MutexLock users(&users_->mu);
-    used = users_->paths.contains(path);
+    if (users_->paths.contains(path) || info->size == 0 ||
+        info->size > max_bytes_ - bytes_) {
+      CONSILIUM_RETURN_IF_ERROR(OkIfGone(fs_->Remove(path)));
+    } else {
+      number = next_++;
+      CONSILIUM_RETURN_IF_ERROR(fs_->Rename(path, PathOf(number)));
+      bytes_ += info->size;
+    }
   }
-  if (used || info->size == 0 || info->size > max_bytes_ - bytes_) {
-    return OkIfGone(fs_->Remove(path));
+  if (number < 0) return fs_->SyncDir(DirName(path));
+  // Until the move is durable a loss of power may bring the old name back, and
+  // then whoever has taken the spare would write into that file.
+  absl::Status status = fs_->SyncDir(directory_);
+  if (status.ok()) status = fs_->SyncDir(DirName(path));
+  MutexLock lock(&mu_);
+  if (status.ok()) {
+    spares_[number] = info->size;
+  } else {
+    (void)fs_->Remove(PathOf(number));
+    bytes_ -= info->size;
   }
-  const int64_t number = next_++;
-  CONSILIUM_RETURN_IF_ERROR(fs_->Rename(path, PathOf(number)));
-  spares_[number] = info->size;
-  bytes_ += info->size;
-  return absl::OkStatus();
-}
-
-absl::Status SpareFiles::SyncNames() {
-  // Without spares to keep the folder was never made.
-  return max_bytes_ > 0 ? fs_->SyncDir(directory_) : absl::OkStatus();
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<File>> SpareFiles::Take(const std::string& path,

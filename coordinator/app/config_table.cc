@@ -404,7 +404,8 @@ void AddLimits(Keys& k) {
   k.push_back(Span(
       s, "upload_idle_timeout", AT(limits.upload_idle_timeout), kSecond, kDay,
       "An upload stream without a chunk (of at most 1 MiB) for this long is "
-      "closed; the upload can be resumed."));
+      "closed, and so is a download of which nothing is read; both can be "
+      "resumed."));
   k.push_back(Span(
       s, "upload_slot_timeout", AT(limits.upload_slot_timeout), kSecond, kDay,
       "An upload without a stream for this long gives its place among "

@@ -72,6 +72,10 @@ absl::Status Restore(Cli& cli, const std::string& backup, bool force) {
             .Number("rounds_cancelled", number(report.rounds_cancelled))
             .Number("contributions_expired",
                     number(report.contributions_expired))
+            .Number("tokens_voided", number(report.tokens_voided))
+            .Text("created", report.created)
+            .Texts("revoked_again", report.revoked_again)
+            .Bool("revocations_known", report.revocations_known)
             .ToString());
     return absl::OkStatus();
   }
@@ -82,6 +86,18 @@ absl::Status Restore(Cli& cli, const std::string& backup, bool force) {
     cli.out() << report.rounds_cancelled
               << " rounds were under way and are cancelled: a backup holds no "
                  "uploads.\n";
+  }
+  if (report.tokens_voided > 0) {
+    cli.out() << report.tokens_voided
+              << " enrolment tokens work no more: each may have been used "
+                 "since. Invite anew whoever still waits.\n";
+  }
+  for (const std::string& name : report.revoked_again) {
+    cli.out() << name << " was revoked after the backup and still is.\n";
+  }
+  if (!report.revocations_known) {
+    cli.out() << "Revoke again whoever was revoked since " << report.created
+              << ": the backup does not know of it.\n";
   }
   return absl::OkStatus();
 }

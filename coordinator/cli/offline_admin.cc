@@ -157,7 +157,7 @@ class OfflineAdmin final : public AdminApi {
       return absl::NotFoundError(Cat("there is no version ", digest.Hex()));
     }
     CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                               store_->blobs().Open(digest, row->blob_bytes));
+                               OpenVersionBlob(store_->blobs(), *row));
     v1::DownloadChunk chunk;
     chunk.set_total_bytes(static_cast<uint64_t>(row->blob_bytes));
     for (int64_t at = static_cast<int64_t>(request.offset());

@@ -181,8 +181,24 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
                                   SignVersion(complete, &signature));
                               return signature;
                             }));
+          if (inserted.row.pruned_at.has_value()) {
+            return absl::FailedPreconditionError(
+                Cat("the replay gives version ", inserted.row.number,
+                    " again, which is ", ToString(inserted.row.state),
+                    " and was deleted by storage.version_retention on ",
+                    FormatTime(*inserted.row.pruned_at)));
+          }
           view.candidate = std::move(inserted.row);
           for (const FoldJobInput::Member& member : input.members) {
+            CONSILIUM_ASSIGN_OR_RETURN(
+                const ContributionRow row_now,
+                GetContribution(tx, member.contribution_id));
+            if (row_now.state == ContributionState::kQuarantined) {
+              return absl::AbortedError(
+                  Cat("the contribution of ", member.institution,
+                      " was quarantined while the replay ran; replay again, "
+                      "which leaves it out"));
+            }
             CONSILIUM_RETURN_IF_ERROR(AddVersionContribution(
                 tx, view.candidate->number, member.contribution_id));
           }

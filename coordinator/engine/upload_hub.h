@@ -124,7 +124,7 @@ class UploadHub {
   void AbandonBegin(const BeginWaiter* waiter);
 
   // A stream that has not yet said what it carries, or whose peer does not take
-  // its end: broken after the idle timeout, unless Attach or Unexpect comes.
+  // what it is sent: broken after the idle timeout, but for Attach or Unexpect.
   void Expect(const std::shared_ptr<UploadSink>& sink);
   void Unexpect(const UploadSink* sink);
   // For the first message of a stream. Errors: NOT_FOUND when no BeginUpload

@@ -170,16 +170,9 @@ absl::Status AdminQueries::FillInstitution(ReadTx& tx,
     }
     if (certificates) *out->add_certificates() = CertificateOf(certificate);
   }
-  ContributionQuery query;
-  query.institution_id = row.id;
-  CONSILIUM_ASSIGN_OR_RETURN(const auto contributions,
-                             ListContributions(tx, query));
-  for (const ContributionRow& c : contributions) {
-    if (c.state == ContributionState::kCommitted ||
-        c.state == ContributionState::kFolded) {
-      out->set_contributions(out->contributions() + 1);
-    }
-  }
+  CONSILIUM_ASSIGN_OR_RETURN(const int64_t counted,
+                             CountCountedContributions(tx, row.id));
+  out->set_contributions(static_cast<uint64_t>(counted));
   return absl::OkStatus();
 }
 
@@ -430,8 +423,10 @@ absl::Status AdminQueries::Round(uint64_t round, bool events,
         if (!events) return absl::OkStatus();
         Page page;
         page.limit = kMaxPage;
-        CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
+        page.descending = true;
+        CONSILIUM_ASSIGN_OR_RETURN(auto rows,
                                    ListRoundEvents(tx, row->id, page));
+        std::reverse(rows.begin(), rows.end());
         for (const RoundEventRow& e : rows) {
           v1::RoundEvent& event = *out->add_events();
           event.set_at(MicrosOf(e.at));
@@ -521,12 +516,7 @@ absl::StatusOr<std::string> AdminQueries::ContributionId(
           found.push_back(exact->id);
           return absl::OkStatus();
         }
-        CONSILIUM_ASSIGN_OR_RETURN(const auto rows, ListContributions(tx, {}));
-        for (const ContributionRow& row : rows) {
-          if (row.id.compare(0, prefix.size(), prefix) == 0) {
-            found.push_back(row.id);
-          }
-        }
+        CONSILIUM_ASSIGN_OR_RETURN(found, FindContributionIds(tx, prefix, 2));
         return absl::OkStatus();
       }));
   if (found.size() == 1) return found.front();

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/v1/admin.pb.h"
 #include "coordinator/engine/engine.h"
 #include "coordinator/store/store.h"
@@ -41,6 +42,7 @@ class AdminQueries {
   absl::Status Operator(const std::string& name, v1::OperatorInfo* out);
   absl::Status Rounds(const v1::ListRoundsRequest& request,
                       v1::ListRoundsResponse* out);
+  // `events`: the newest 10000, oldest first.
   absl::Status Round(uint64_t round, bool events, v1::RoundInfo* out);
   absl::Status Contributions(const v1::ListContributionsRequest& request,
                              v1::ListContributionsResponse* out);
@@ -73,6 +75,8 @@ class AdminQueries {
   int64_t LastSeen(const InstitutionRow& row) const;
   absl::StatusOr<Layout> StoredLayout(const Sha256Digest& digest,
                                       int64_t bytes);
+  // Ends what takes long when the coordinator stops.
+  CancelToken Cancelled() const;
   void FillLive(v1::RoundInfo* out);
   v1::CertificateInfo CertificateOf(const CertificateRow& row) const;
   absl::StatusOr<std::string> NameOf(ReadTx& tx, int64_t institution_id);

@@ -130,6 +130,10 @@ absl::StatusOr<Layout> AdminQueries::StoredLayout(const Sha256Digest& digest,
   return Layout::Parse(text);
 }
 
+CancelToken AdminQueries::Cancelled() const {
+  return engine_ == nullptr ? CancelToken() : engine_->stop_token();
+}
+
 absl::Status AdminQueries::Diff(uint64_t a, uint64_t b,
                                 v1::DiffVersionsResponse* out) {
   VersionRow rows[2];
@@ -146,13 +150,15 @@ absl::Status AdminQueries::Diff(uint64_t a, uint64_t b,
                                    GetVersion(tx, static_cast<int64_t>(b)));
         return absl::OkStatus();
       }));
+  std::unique_ptr<File> files[2];
+  for (int i = 0; i < 2; ++i) {
+    CONSILIUM_ASSIGN_OR_RETURN(files[i],
+                               OpenVersionBlob(store_.blobs(), rows[i]));
+  }
   CONSILIUM_ASSIGN_OR_RETURN(const Layout layout,
                              StoredLayout(layout_digest, layout_bytes));
-  std::unique_ptr<File> files[2];
   int64_t offsets[2] = {0, 0};
   for (int i = 0; i < 2; ++i) {
-    CONSILIUM_ASSIGN_OR_RETURN(
-        files[i], store_.blobs().Open(rows[i].digest, rows[i].blob_bytes));
     CONSILIUM_ASSIGN_OR_RETURN(
         const VersionFileInfo info,
         ReadVersionFile(files[i].get(), layout, layout_digest));
@@ -162,12 +168,14 @@ absl::Status AdminQueries::Diff(uint64_t a, uint64_t b,
     double delta = 0, base = 0, max_abs = 0;
     uint64_t elements = 0, changed = 0;
   };
+  const CancelToken cancel = Cancelled();
   std::vector<Sums> sums(layout.groups().size());
   constexpr int64_t kBlock = int64_t{1} << 16;
   std::vector<float> x(kBlock), y(kBlock);
   for (const TensorSlot& slot : layout.slots()) {
     Sums& sum = sums[slot.group];
     for (int64_t done = 0; done < slot.elements; done += kBlock) {
+      CONSILIUM_RETURN_IF_ERROR(cancel.status());
       const size_t n =
           static_cast<size_t>(std::min(kBlock, slot.elements - done));
       const int64_t at = 4 * (slot.first_element + done);
@@ -241,7 +249,7 @@ absl::Status AdminQueries::Certificates(bool all,
 absl::Status AdminQueries::Check(bool deep, v1::CheckDatabaseResponse* out) {
   CheckOptions options;
   options.deep = deep;
-  if (engine_ != nullptr) options.cancel = engine_->stop_token();
+  options.cancel = Cancelled();
   CONSILIUM_ASSIGN_OR_RETURN(const CheckReport report,
                              CheckStore(store_, options));
   out->set_ok(report.clean());
@@ -288,7 +296,7 @@ absl::Status AdminQueries::AuditCheck(v1::VerifyAuditResponse* out) {
       store_.history().Read([&](ReadTx& tx) -> absl::Status {
         CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
         federation = row.name;
-        CONSILIUM_ASSIGN_OR_RETURN(head, VerifyAudit(tx));
+        CONSILIUM_ASSIGN_OR_RETURN(head, VerifyAudit(tx, Cancelled()));
         return absl::OkStatus();
       });
   if (absl::IsDataLoss(read)) {
@@ -360,18 +368,24 @@ absl::Status AdminQueries::Status(v1::StatusInfo* out) {
   } else if (!absl::IsNotFound(found)) {
     return found;
   }
-  v1::ListVersionsResponse versions;
-  CONSILIUM_RETURN_IF_ERROR(Versions(kMaxPage, &versions));
-  for (const v1::VersionInfo& version : versions.versions()) {
-    if (version.blob_present()) {
-      out->set_blob_bytes(out->blob_bytes() + version.version().bytes());
-    }
-    if (version.current() && version.tainted()) {
-      out->add_warnings(
-          Cat("the current version ", version.version().number(),
-              " depends on a quarantined contribution: ", version.reason()));
-    }
-  }
+  CONSILIUM_RETURN_IF_ERROR(
+      store_.history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(const auto blobs, ListLiveBlobs(tx));
+        for (const BlobRef& blob : blobs) {
+          out->set_blob_bytes(out->blob_bytes() +
+                              static_cast<uint64_t>(blob.bytes));
+        }
+        CONSILIUM_ASSIGN_OR_RETURN(const FederationRow row, GetFederation(tx));
+        if (!row.current_version.has_value()) return absl::OkStatus();
+        CONSILIUM_ASSIGN_OR_RETURN(const VersionRow current,
+                                   GetVersion(tx, *row.current_version));
+        if (current.tainted) {
+          out->add_warnings(
+              Cat("the current version ", current.number,
+                  " depends on a quarantined contribution: ", current.reason));
+        }
+        return absl::OkStatus();
+      }));
   const auto free = store_.fs()->FreeSpace(store_.data_dir());
   if (free.ok()) out->set_disk_free_bytes(static_cast<uint64_t>(*free));
   if (engine_ == nullptr) return absl::OkStatus();

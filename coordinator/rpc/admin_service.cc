@@ -23,9 +23,6 @@
 namespace consilium {
 namespace {
 
-// Long enough for every reason a person writes, short enough for a log.
-constexpr size_t kMaxReason = 4096;
-
 Settings SettingsFrom(
     const google::protobuf::Map<std::string, std::string>& in) {
   return Settings(in.begin(), in.end());
@@ -34,12 +31,6 @@ Settings SettingsFrom(
 std::vector<std::string> NamesFrom(
     const google::protobuf::RepeatedPtrField<std::string>& in) {
   return {in.begin(), in.end()};
-}
-
-absl::Status CheckReason(std::string_view reason) {
-  if (reason.size() <= kMaxReason) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      Cat("the reason has ", reason.size(), " bytes, at most ", kMaxReason));
 }
 
 absl::StatusOr<int64_t> NumberOf(std::string_view what, uint64_t value) {
@@ -476,23 +467,23 @@ grpc::ServerUnaryReactor* AdminServiceImpl::RenewOperatorCertificate(
       });
 }
 
-CONSILIUM_CHANGE(RenewServerCertificate, RenewServerCertificateRequest,
-                 CertificateInfo, {
-                   CONSILIUM_RETURN_IF_ERROR(
-                       consilium::RenewServerCertificate(
-                           deps_.engine->store().fs(),
-                           options_.server_certificate, options_.server_key,
-                           *options_.ca->Get(), deps_.engine->WallNow(),
-                           options_.server_lifetime, *SystemRandom())
-                           .status());
-                   CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
-                   const CertificateInfo leaf = options_.identity->leaf();
-                   deps_.engine->listener().OnCertificateExpiry(
-                       CertificateKind::kOwn, "server", leaf.not_after);
-                   *response = Own().front();
-                   return deps_.engine->Audit(actor, "certificate.renew",
-                                              "server", request->reason());
-                 })
+CONSILIUM_CHANGE(
+    RenewServerCertificate, RenewServerCertificateRequest, CertificateInfo, {
+      CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+      CONSILIUM_RETURN_IF_ERROR(
+          consilium::RenewServerCertificate(
+              deps_.engine->store().fs(), options_.server_certificate,
+              options_.server_key, *options_.ca->Get(), deps_.engine->WallNow(),
+              options_.server_lifetime, *SystemRandom())
+              .status());
+      CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
+      const CertificateInfo leaf = options_.identity->leaf();
+      deps_.engine->listener().OnCertificateExpiry(CertificateKind::kOwn,
+                                                    "server", leaf.not_after);
+      *response = Own().front();
+      return deps_.engine->Audit(actor, "certificate.renew", "server",
+                                 request->reason());
+    })
 
 CONSILIUM_CHANGE(
     BackupDatabase, BackupDatabaseRequest, BackupDatabaseResponse, {

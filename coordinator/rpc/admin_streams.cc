@@ -186,6 +186,7 @@ class ImportStream final
     CONSILIUM_RETURN_IF_ERROR(staff_.Alive(deps_));
     CONSILIUM_RETURN_IF_ERROR(TakeLayout());
     if (!writer_.has_value()) {
+      CONSILIUM_RETURN_IF_ERROR(CheckReason(chunk_.reason()));
       reason_ = chunk_.reason();
       CONSILIUM_ASSIGN_OR_RETURN(digest_, DigestOf(chunk_.sha256(), "sha256"));
       const int64_t limit = deps_.engine->options().max_update_bytes;

@@ -21,7 +21,7 @@ grpc::ServerWriteReactor<v1::RoundInfo>* StartWatch(
 
 // Writes what comes into a new blob, checks size and digest, then hands it to
 // the engine. An import that breaks leaves nothing behind. It is one of `jobs`
-// from its first message on, so that none is refused after a long upload.
+// from the beginning, so that none is refused after a long upload.
 grpc::ServerReadReactor<v1::ImportVersionChunk>* StartImport(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
     v1::VersionInfo* response, absl::Duration renew_before, JobLimit* jobs);

@@ -7,6 +7,9 @@
 namespace consilium {
 namespace {
 
+// Long enough for every reason a person writes, short enough for a log.
+constexpr size_t kMaxReason = 4096;
+
 absl::StatusOr<std::shared_ptr<const Peer>> Authenticate(
     const RpcDeps& deps, const grpc::ServerContextBase& context) {
   const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
@@ -64,6 +67,12 @@ absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
 
 absl::Status Staff::Alive(const RpcDeps& deps) const {
   return deps.engine->peers().AdmitStaff(name, serial);
+}
+
+absl::Status CheckReason(std::string_view reason) {
+  if (reason.size() <= kMaxReason) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      Cat("the reason has ", reason.size(), " bytes, at most ", kMaxReason));
 }
 
 absl::Status ForPeer(const RpcDeps& deps, std::string_view who,

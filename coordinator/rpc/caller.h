@@ -52,6 +52,10 @@ absl::StatusOr<Staff> AdmitStaff(const RpcDeps& deps,
 absl::StatusOr<Staff> AdmitMember(const RpcDeps& deps,
                                   const grpc::ServerContextBase& context);
 
+// The reason that a member of staff gives for a change.
+// Errors: INVALID_ARGUMENT longer than 4096 bytes.
+absl::Status CheckReason(std::string_view reason);
+
 // What a caller that is not staff is told. An error of this machine becomes
 // UNAVAILABLE, so that the caller tries again; the log has its text, which
 // speaks of this machine's files. Others stay as they are.

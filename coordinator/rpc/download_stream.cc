@@ -6,12 +6,15 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "consilium/base/buffer_pool.h"
 #include "consilium/base/bytes.h"
 #include "consilium/base/file.h"
+#include "consilium/base/mutex.h"
 #include "consilium/base/status_macros.h"
 #include "consilium/base/strings.h"
 #include "consilium/v1/federation.pb.h"
+#include "coordinator/engine/upload_hub.h"
 #include "coordinator/rpc/institution_call.h"
 #include "coordinator/store/tables.h"
 #include "proto/wire/convert.h"
@@ -86,21 +89,36 @@ absl::StatusOr<Content> OpenContent(Engine& engine,
   if (!row.has_value()) {
     return absl::NotFoundError(Cat("there is no version ", digest.Hex()));
   }
-  if (row->pruned_at.has_value()) {
-    return absl::NotFoundError(Cat("version ", row->number,
-                                   " was deleted by "
-                                   "storage.version_retention on ",
-                                   FormatTime(*row->pruned_at)));
-  }
-  CONSILIUM_ASSIGN_OR_RETURN(
-      content.file, engine.store().blobs().Open(digest, row->blob_bytes));
+  CONSILIUM_ASSIGN_OR_RETURN(content.file,
+                             OpenVersionBlob(engine.store().blobs(), *row));
   content.bytes = row->blob_bytes;
   return content;
 }
 
+// Ends the call when its peer takes no piece of it for the idle timeout.
+class Patience final : public UploadSink {
+ public:
+  explicit Patience(grpc::CallbackServerContext* context) : context_(context) {}
+  void OnDurable(uint64_t) override {}
+  void OnRefused(const Refused&) override {}
+  void OnBroken(const absl::Status&) override {
+    MutexLock lock(&mu_);
+    if (context_ != nullptr) context_->TryCancel();
+  }
+  void CallIsOver() {
+    MutexLock lock(&mu_);
+    context_ = nullptr;
+  }
+
+ private:
+  Mutex mu_;
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(mu_);
+};
+
 class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  explicit DownloadStream(const RpcDeps& deps) : deps_(deps) {}
+  DownloadStream(const RpcDeps& deps, grpc::CallbackServerContext* context)
+      : deps_(deps), patience_(std::make_shared<Patience>(context)) {}
 
   void Begin(grpc::CallbackServerContext* context,
              const grpc::ByteBuffer& request) {
@@ -133,6 +151,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
   void OnWriteDone(bool ok) override {
+    deps_.engine->uploads().Unexpect(patience_.get());
     if (!ok) {
       Finish(
           grpc::Status(grpc::StatusCode::UNAVAILABLE, "the caller went away"));
@@ -142,6 +161,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
   void OnCancel() override { cancelled_.store(true); }
   void OnDone() override {
+    patience_->CallIsOver();
     if (peer_ != nullptr) --peer_->streams;
     delete this;
   }
@@ -179,6 +199,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       Finish(ToGrpc(ForCaller(status)));
       return;
     }
+    deps_.engine->uploads().Expect(patience_);
     StartWrite(&chunk_);
   }
 
@@ -212,6 +233,7 @@ class DownloadStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
   const RpcDeps deps_;
+  const std::shared_ptr<Patience> patience_;
   v1::DownloadRequest request_;
   Staff caller_;
   std::shared_ptr<PeerState> peer_;  // null for staff
@@ -243,7 +265,7 @@ std::string DownloadChunkPrefix(uint64_t total_bytes, uint64_t offset,
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartDownload(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
     const grpc::ByteBuffer& request) {
-  auto* const stream = new DownloadStream(deps);
+  auto* const stream = new DownloadStream(deps, context);
   stream->Begin(context, request);
   return stream;
 }

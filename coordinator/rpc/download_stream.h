@@ -14,9 +14,11 @@
 namespace consilium {
 
 // Finishes by itself, and at once when the caller is not admitted. Reads the
-// blob 1 MiB at a time on the executor, straight into the bytes that gRPC sends
-// as v1.DownloadChunk: no copy in between. An institution that is revoked
-// meanwhile gets no further piece. `request` holds a v1.DownloadRequest.
+// blob 256 KiB at a time on the ingest threads, straight into the bytes that
+// gRPC sends as v1.DownloadChunk: no copy in between. An institution that is
+// revoked meanwhile gets no further piece. A peer that takes none for
+// limits.upload_idle_timeout ends the call. `request` holds a
+// v1.DownloadRequest.
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartDownload(
     const RpcDeps& deps, grpc::CallbackServerContext* context,
     const grpc::ByteBuffer& request);

@@ -63,12 +63,13 @@ absl::StatusOr<std::optional<AuditEntry>> FindNewestAudit(
   return FindOne(tx, sql, ParseAudit, action);
 }
 
-absl::StatusOr<AuditHead> VerifyAudit(ReadTx& tx) {
+absl::StatusOr<AuditHead> VerifyAudit(ReadTx& tx, const CancelToken& cancel) {
   static const std::string sql =
       Cat("SELECT ", kColumns, " FROM audit ORDER BY seq");
   AuditVerifier verifier;
   CONSILIUM_ASSIGN_OR_RETURN(Statement statement, tx.connection().Prepare(sql));
   while (true) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
     CONSILIUM_ASSIGN_OR_RETURN(const bool row, statement.Step());
     if (!row) return verifier.head();
     const AuditEntry entry = ParseAudit(statement);

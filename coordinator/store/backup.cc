@@ -47,7 +47,8 @@ std::string BlobPath(const std::string& dir, const Sha256Digest& digest) {
 
 // Copies a file, durably but for its name, and gives digest and size.
 absl::StatusOr<BlobRef> CopyFile(FileSystem* fs, File* from,
-                                 const std::string& to) {
+                                 const std::string& to,
+                                 const CancelToken& cancel) {
   CONSILIUM_ASSIGN_OR_RETURN(
       const std::unique_ptr<File> out,
       fs->Open(to, {.write = true, .create = true, .truncate = true}));
@@ -55,6 +56,7 @@ absl::StatusOr<BlobRef> CopyFile(FileSystem* fs, File* from,
   std::vector<std::byte> buffer(kCopyBytes);
   int64_t at = 0;
   while (true) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
     CONSILIUM_ASSIGN_OR_RETURN(const size_t got, from->ReadAt(at, buffer));
     if (got == 0) break;
     const auto part = std::span<const std::byte>(buffer).first(got);
@@ -66,13 +68,15 @@ absl::StatusOr<BlobRef> CopyFile(FileSystem* fs, File* from,
   return BlobRef{hasher->Finish(), at};
 }
 
-absl::StatusOr<BlobRef> DigestOf(FileSystem* fs, const std::string& path) {
+absl::StatusOr<BlobRef> DigestOf(FileSystem* fs, const std::string& path,
+                                 const CancelToken& cancel) {
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                              fs->Open(path, {}));
   const std::unique_ptr<Hasher> hasher = NewSha256Hasher();
   std::vector<std::byte> buffer(kCopyBytes);
   int64_t at = 0;
   while (true) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
     CONSILIUM_ASSIGN_OR_RETURN(const size_t got, file->ReadAt(at, buffer));
     if (got == 0) break;
     hasher->Update(std::span<const std::byte>(buffer).first(got));
@@ -83,10 +87,11 @@ absl::StatusOr<BlobRef> DigestOf(FileSystem* fs, const std::string& path) {
 
 // Copies a blob to its place under `dir`; its digest must be its name.
 absl::Status CopyBlob(FileSystem* fs, File* from, const BlobRef& ref,
-                      const std::string& dir) {
+                      const std::string& dir, const CancelToken& cancel) {
   const std::string to = BlobPath(dir, ref.digest);
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(DirName(to)));
-  CONSILIUM_ASSIGN_OR_RETURN(const BlobRef copied, CopyFile(fs, from, to));
+  CONSILIUM_ASSIGN_OR_RETURN(const BlobRef copied,
+                             CopyFile(fs, from, to, cancel));
   if (copied.digest != ref.digest || copied.bytes != ref.bytes) {
     return absl::DataLossError(Cat("blob ", from->path(),
                                    " is damaged: ", copied.bytes,
@@ -173,14 +178,73 @@ absl::Status CancelRound(WriteTx& tx, const RoundRow& round,
   return StoreRoundState(tx, *state, cancelled.state);
 }
 
+// Somebody whom a history says to be revoked.
+struct Revoked {
+  InstitutionRow row;
+  std::vector<CertificateRow> certificates;
+};
+
+absl::StatusOr<std::vector<Revoked>> ReadRevoked(const std::string& data_dir,
+                                                 const std::string& vfs) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const std::unique_ptr<HistoryStore> history,
+      HistoryStore::Open({.path = JoinPath(data_dir, kDatabase),
+                          .vfs = vfs,
+                          .read_only = true,
+                          .max_readers = 1}));
+  std::vector<Revoked> revoked;
+  CONSILIUM_RETURN_IF_ERROR(history->Read([&](ReadTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(std::vector<InstitutionRow> rows,
+                               ListInstitutions(tx));
+    for (InstitutionRow& row : rows) {
+      if (row.state != InstitutionState::kRevoked) continue;
+      CONSILIUM_ASSIGN_OR_RETURN(std::vector<CertificateRow> certificates,
+                                 ListCertificates(tx, row.id));
+      revoked.push_back({std::move(row), std::move(certificates)});
+    }
+    return absl::OkStatus();
+  }));
+  return revoked;
+}
+
+// Whoever was revoked after the backup stays so, with certificates that the
+// backup does not know.
+absl::Status RevokeAgain(WriteTx& tx, const Revoked& revoked, absl::Time now,
+                         RestoreReport& report) {
+  CONSILIUM_ASSIGN_OR_RETURN(const auto found,
+                             FindInstitution(tx, revoked.row.name));
+  if (found.has_value() && found->state == InstitutionState::kRevoked) {
+    return absl::OkStatus();
+  }
+  int64_t id = 0;
+  if (found.has_value()) {
+    id = found->id;
+    CONSILIUM_RETURN_IF_ERROR(
+        SetInstitutionState(tx, id, InstitutionState::kRevoked, now));
+  } else {
+    CONSILIUM_ASSIGN_OR_RETURN(id, InsertInstitution(tx, revoked.row));
+  }
+  for (CertificateRow certificate : revoked.certificates) {
+    CONSILIUM_ASSIGN_OR_RETURN(const auto known,
+                               FindCertificate(tx, certificate.serial));
+    if (known.has_value()) continue;
+    certificate.institution_id = id;
+    CONSILIUM_RETURN_IF_ERROR(InsertCertificate(tx, certificate));
+  }
+  report.revoked_again.push_back(revoked.row.name);
+  return RevokeCertificatesOf(tx, id, now,
+                              "revoked after the backup that was restored")
+      .status();
+}
+
 // Ends the rounds that cannot go on without spools and keys. One that is under
 // evaluation has its candidate in the backup and goes on.
 absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
-                            const std::string& created, absl::Time now,
-                            RestoreReport& report) {
+                            const absl::StatusOr<std::vector<Revoked>>& revoked,
+                            absl::Time now, RestoreReport& report) {
   Connection& db = tx.connection();
   const std::string reason =
-      Cat("restored from a backup of ", created,
+      Cat("restored from a backup of ", report.created,
           ", which holds no contributions to rounds under way");
   CONSILIUM_RETURN_IF_ERROR(
       db.Run("UPDATE contribution SET state = 'expired', reason = ? "
@@ -200,13 +264,78 @@ absl::Status SettleRestored(WriteTx& tx, const RestoreOptions& options,
     CONSILIUM_RETURN_IF_ERROR(CancelRound(tx, round, reason, now));
     ++report.rounds_cancelled;
   }
+  // Any of them may have been used since.
+  CONSILIUM_ASSIGN_OR_RETURN(report.tokens_voided, DeleteUnusedTokens(tx));
+  report.revocations_known = revoked.ok();
+  if (revoked.ok()) {
+    for (const Revoked& one : *revoked) {
+      CONSILIUM_RETURN_IF_ERROR(RevokeAgain(tx, one, now, report));
+    }
+  }
   AuditEntry entry;
   entry.at = now;
   entry.actor = options.actor;
   entry.action = "db.restore";
   entry.object = options.backup_dir;
-  entry.detail = Cat(report.rounds_cancelled, " open rounds cancelled");
+  entry.detail = Cat(report.rounds_cancelled, " open rounds cancelled, ",
+                     report.tokens_voided, " unused enrolment tokens void");
+  for (const std::string& name : report.revoked_again) {
+    CatInto(entry.detail, ", ", name, " revoked again");
+  }
+  if (!report.revocations_known) {
+    CatInto(entry.detail, "; revocations since ", report.created,
+            " are not known and must be repeated");
+  }
   return AppendAudit(tx, std::move(entry)).status();
+}
+
+}  // namespace
+
+namespace {
+
+absl::StatusOr<BackupReport> FillBackup(Store& store, const std::string& dir,
+                                        absl::Time now,
+                                        const CancelToken& cancel) {
+  FileSystem* fs = store.fs();
+  const BlobStore::Pin pin(&store.blobs());
+  const std::string database = JoinPath(dir, kDatabase);
+  std::vector<BlobRef> blobs;
+  CONSILIUM_RETURN_IF_ERROR(
+      store.history().Read([&](ReadTx& tx) -> absl::Status {
+        CONSILIUM_ASSIGN_OR_RETURN(blobs, ListLiveBlobs(tx));
+        return store.history().BackupTo(tx, database);
+      }));
+
+  BackupReport report;
+  std::vector<Entry> entries;
+  CONSILIUM_ASSIGN_OR_RETURN(const BlobRef db, DigestOf(fs, database, cancel));
+  entries.push_back({"database", db});
+  report.database_bytes = db.bytes;
+  for (const BlobRef& blob : blobs) {
+    CONSILIUM_RETURN_IF_ERROR(cancel.status());
+    CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                               store.blobs().Open(blob.digest, blob.bytes));
+    CONSILIUM_RETURN_IF_ERROR(CopyBlob(fs, file.get(), blob, dir, cancel));
+    entries.push_back({"blob", blob});
+    ++report.blobs;
+    report.blob_bytes += blob.bytes;
+  }
+  // Last: without it the folder is no backup.
+  const std::string manifest = FormatManifest(entries, now);
+  CONSILIUM_RETURN_IF_ERROR(
+      WriteFileAtomic(fs, JoinPath(dir, kManifest), AsBytes(manifest)));
+  return report;
+}
+
+// What a backup that failed has written; the same folder may be given again.
+void RemoveBackup(FileSystem* fs, const std::string& dir, bool made) {
+  // The manifest first: a part of a backup is none.
+  for (const std::string& name :
+       {std::string(kManifest), std::string(kDatabase),
+        Cat(kDatabase, "-journal"), std::string(kBlobs)}) {
+    (void)fs->RemoveTree(JoinPath(dir, name));
+  }
+  if (made) (void)fs->Remove(dir);
 }
 
 }  // namespace
@@ -220,37 +349,20 @@ absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
     return absl::FailedPreconditionError(
         Cat("backup folder ", dir, " is not empty; give a new one"));
   }
+  const bool made = !fs->Exists(dir);
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(dir));
-  const BlobStore::Pin pin(&store.blobs());
-  const std::string database = JoinPath(dir, kDatabase);
-  CONSILIUM_RETURN_IF_ERROR(
-      fs->Open(database, {.write = true, .create = true, .exclusive = true})
-          .status());
-  std::vector<BlobRef> blobs;
-  CONSILIUM_RETURN_IF_ERROR(
-      store.history().Read([&](ReadTx& tx) -> absl::Status {
-        CONSILIUM_ASSIGN_OR_RETURN(blobs, ListLiveBlobs(tx));
-        return store.history().BackupTo(tx, database);
-      }));
-
-  BackupReport report;
-  std::vector<Entry> entries;
-  CONSILIUM_ASSIGN_OR_RETURN(const BlobRef db, DigestOf(fs, database));
-  entries.push_back({"database", db});
-  report.database_bytes = db.bytes;
-  for (const BlobRef& blob : blobs) {
-    CONSILIUM_RETURN_IF_ERROR(cancel.status());
-    CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
-                               store.blobs().Open(blob.digest, blob.bytes));
-    CONSILIUM_RETURN_IF_ERROR(CopyBlob(fs, file.get(), blob, dir));
-    entries.push_back({"blob", blob});
-    ++report.blobs;
-    report.blob_bytes += blob.bytes;
+  const absl::Status begun =
+      fs->Open(JoinPath(dir, kDatabase),
+               {.write = true, .create = true, .exclusive = true})
+          .status();
+  if (!begun.ok()) {
+    // Stays where it holds what another call has begun.
+    if (made) (void)fs->Remove(dir);
+    return begun;
   }
-  // Last: without it the folder is no backup.
-  const std::string manifest = FormatManifest(entries, now);
-  CONSILIUM_RETURN_IF_ERROR(
-      WriteFileAtomic(fs, JoinPath(dir, kManifest), AsBytes(manifest)));
+  // From here on the folder is this call's.
+  absl::StatusOr<BackupReport> report = FillBackup(store, dir, now, cancel);
+  if (!report.ok()) RemoveBackup(fs, dir, made);
   return report;
 }
 
@@ -265,7 +377,7 @@ absl::Status CopyBackup(FileSystem* fs, const RestoreOptions& options,
     const std::string from = BlobPath(options.backup_dir, entry.ref.digest);
     CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                                fs->Open(from, {}));
-    CONSILIUM_RETURN_IF_ERROR(CopyBlob(fs, file.get(), entry.ref, dir));
+    CONSILIUM_RETURN_IF_ERROR(CopyBlob(fs, file.get(), entry.ref, dir, {}));
     ++report.blobs;
     report.blob_bytes += entry.ref.bytes;
   }
@@ -273,7 +385,8 @@ absl::Status CopyBackup(FileSystem* fs, const RestoreOptions& options,
   CONSILIUM_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
                              fs->Open(from, {}));
   CONSILIUM_ASSIGN_OR_RETURN(
-      const BlobRef copied, CopyFile(fs, file.get(), JoinPath(dir, kDatabase)));
+      const BlobRef copied,
+      CopyFile(fs, file.get(), JoinPath(dir, kDatabase), {}));
   if (copied.digest != entries.front().ref.digest) {
     return absl::DataLossError(Cat("backup ", from, " is damaged: its SHA-256 ",
                                    "is ", copied.digest.Hex()));
@@ -282,8 +395,9 @@ absl::Status CopyBackup(FileSystem* fs, const RestoreOptions& options,
 }
 
 absl::Status SettleCopy(FileSystem* fs, const RestoreOptions& options,
-                        const std::string& created, const std::string& dir,
-                        absl::Time now, RestoreReport& report) {
+                        const absl::StatusOr<std::vector<Revoked>>& revoked,
+                        const std::string& dir, absl::Time now,
+                        RestoreReport& report) {
   StoreOptions copy;
   copy.fs = fs;
   copy.data_dir = dir;
@@ -293,7 +407,7 @@ absl::Status SettleCopy(FileSystem* fs, const RestoreOptions& options,
                              Store::Open(std::move(copy)));
   CONSILIUM_RETURN_IF_ERROR(
       store->history().Write([&](WriteTx& tx) -> absl::Status {
-        return SettleRestored(tx, options, created, now, report);
+        return SettleRestored(tx, options, revoked, now, report);
       }));
   return store->Close();
 }
@@ -328,10 +442,12 @@ absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
   CONSILIUM_RETURN_IF_ERROR(fs->RemoveTree(building));
   CONSILIUM_RETURN_IF_ERROR(fs->MakeDirs(building));
   RestoreReport report;
+  report.created = manifest.created;
   CONSILIUM_RETURN_IF_ERROR(
       CopyBackup(fs, options, manifest.entries, building, report));
   CONSILIUM_RETURN_IF_ERROR(
-      SettleCopy(fs, options, manifest.created, building, now, report));
+      SettleCopy(fs, options, ReadRevoked(options.data_dir, options.vfs),
+                 building, now, report));
   if (!empty) {
     CONSILIUM_RETURN_IF_ERROR(RenameDurably(fs, options.data_dir, kept));
   } else if (fs->Exists(options.data_dir)) {

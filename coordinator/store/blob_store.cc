@@ -68,7 +68,11 @@ absl::Status BlobWriter::Publish(const Sha256Digest& digest, int64_t bytes) && {
     return absl::FailedPreconditionError("this blob was published before");
   }
   absl::Status status;
-  if (reused_) status = file_->Truncate(bytes);
+  if (reused_) {
+    status = file_->Truncate(bytes);
+    // It must not be a spare again after a loss of power.
+    if (status.ok()) status = store_->fs_->SyncDir(store_->temp_dir_);
+  }
   if (status.ok()) {
     status = store_->PublishFile(file_.get(), path_, digest, bytes);
   }
@@ -110,27 +114,21 @@ absl::StatusOr<BlobWriter> BlobStore::NewWriter(int64_t expected_bytes) {
     path = JoinPath(temp_dir_, Cat(next_temp_++, kTempSuffix));
     open_temps_.push_back(path);
   }
+  absl::StatusOr<std::unique_ptr<File>> file = nullptr;
   if (spares_ != nullptr && expected_bytes > 0) {
-    absl::StatusOr<std::unique_ptr<File>> spare =
-        spares_->Take(path, expected_bytes);
-    if (!spare.ok()) {
-      ForgetTemp(path);
-      return std::move(spare).status();
-    }
-    if (*spare != nullptr) {
-      BlobWriter writer(this, std::move(path), *std::move(spare), true);
-      CONSILIUM_RETURN_IF_ERROR(writer.file()->Allocate(expected_bytes));
-      return writer;
-    }
+    file = spares_->Take(path, expected_bytes);
   }
-  // A file of that name is left from another life of the process.
-  absl::StatusOr<std::unique_ptr<File>> file = fs_->Open(
-      path, {.write = true, .create = true, .truncate = true, .mode = 0600});
+  const bool reused = file.ok() && *file != nullptr;
+  if (file.ok() && !reused) {
+    // A file of that name is left from another life of the process.
+    file = fs_->Open(
+        path, {.write = true, .create = true, .truncate = true, .mode = 0600});
+  }
   if (!file.ok()) {
     ForgetTemp(path);
     return std::move(file).status();
   }
-  BlobWriter writer(this, std::move(path), *std::move(file), false);
+  BlobWriter writer(this, std::move(path), *std::move(file), reused);
   if (expected_bytes > 0) {
     absl::Status allocated = writer.file()->Allocate(expected_bytes);
     if (absl::IsResourceExhausted(allocated) && spares_ != nullptr &&
@@ -161,7 +159,11 @@ absl::Status BlobStore::PublishFile(File* file, const std::string& temp,
   }
   CONSILIUM_RETURN_IF_ERROR(file->Sync());
   const std::string path = PathOf(digest);
-  CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(DirName(path)));
+  {
+    // A second one would find the folder made, and not yet durable.
+    MutexLock lock(&shards_mu_);
+    CONSILIUM_RETURN_IF_ERROR(fs_->MakeDirs(DirName(path)));
+  }
   Share();
   {
     MutexLock lock(&mu_);
@@ -337,6 +339,17 @@ absl::Status BlobStore::RemoveUnlessOpen(const std::string& temp,
   ++out.temps;
   if (info.ok()) out.bytes += info->size;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<File>> OpenVersionBlob(const BlobStore& blobs,
+                                                      const VersionRow& row) {
+  if (row.pruned_at.has_value()) {
+    return absl::NotFoundError(Cat("version ", row.number,
+                                   " was deleted by "
+                                   "storage.version_retention on ",
+                                   FormatTime(*row.pruned_at)));
+  }
+  return blobs.Open(row.digest, row.blob_bytes);
 }
 
 }  // namespace consilium

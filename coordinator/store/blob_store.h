@@ -151,6 +151,7 @@ class BlobStore {
   void Unshare();
   void AddPin(int change);
 
+  Mutex shards_mu_;  // one at a time makes folders
   mutable Mutex mu_;
   CondVar changed_;
   int sharers_ ABSL_GUARDED_BY(mu_) = 0;
@@ -160,6 +161,11 @@ class BlobStore {
   std::vector<std::string> open_temps_ ABSL_GUARDED_BY(mu_);
   std::vector<Sha256Digest> pending_ ABSL_GUARDED_BY(mu_);
 };
+
+// The parameters of a version. Errors: NOT_FOUND where they were pruned; those
+// of BlobStore::Open.
+absl::StatusOr<std::unique_ptr<File>> OpenVersionBlob(const BlobStore& blobs,
+                                                      const VersionRow& row);
 
 }  // namespace consilium
 

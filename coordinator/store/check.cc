@@ -35,13 +35,16 @@ class Checker {
           CONSILIUM_ASSIGN_OR_RETURN(const bool usable, CheckDatabase(tx));
           if (!usable) return absl::OkStatus();
           usable_ = true;
-          CONSILIUM_RETURN_IF_ERROR(CheckBlobs(tx));
+          CONSILIUM_RETURN_IF_ERROR(ListRows(tx));
           CONSILIUM_RETURN_IF_ERROR(CheckServed(tx));
-          CONSILIUM_RETURN_IF_ERROR(CheckSpools(tx));
           CONSILIUM_RETURN_IF_ERROR(CheckKeys(tx));
           return CheckAudit(tx);
         }));
-    if (usable_) CheckStrays();
+    if (!usable_) return std::move(report_);
+    // Without a snapshot: while one is open, the log of writes only grows.
+    CONSILIUM_RETURN_IF_ERROR(CheckBlobs());
+    CONSILIUM_RETURN_IF_ERROR(CheckSpools());
+    CheckStrays();
     return std::move(report_);
   }
 
@@ -54,10 +57,11 @@ class Checker {
 
   absl::Status ListFiles();
   absl::StatusOr<bool> CheckDatabase(ReadTx& tx);
-  absl::Status CheckBlobs(ReadTx& tx);
+  absl::Status ListRows(ReadTx& tx);
+  absl::Status CheckBlobs();
   void CheckBlob(const std::string& object, const BlobRef& ref);
   absl::Status CheckServed(ReadTx& tx);
-  absl::Status CheckSpools(ReadTx& tx);
+  absl::Status CheckSpools();
   void CheckSpool(const ContributionRow& row);
   absl::Status CheckKeys(ReadTx& tx);
   absl::Status CheckAudit(ReadTx& tx);
@@ -71,6 +75,12 @@ class Checker {
   BlobStore::Listing blobs_;
   std::vector<std::string> spools_;
   std::vector<std::pair<int64_t, int64_t>> keys_;
+  struct NamedBlob {
+    std::string object;
+    BlobRef ref;
+  };
+  std::vector<NamedBlob> blob_rows_;
+  std::vector<std::string> spool_ids_;  // contributions that have a spool
   // What rows name.
   std::set<Sha256Digest> named_blobs_;
   std::set<std::string> named_spools_;
@@ -134,23 +144,29 @@ void Checker::CheckBlob(const std::string& object, const BlobRef& ref) {
   report_.blob_bytes += ref.bytes;
 }
 
-absl::Status Checker::CheckBlobs(ReadTx& tx) {
-  struct Named {
-    std::string object;
-    BlobRef ref;
-  };
+absl::Status Checker::ListRows(ReadTx& tx) {
   const auto parse = [](Statement& row) {
-    return Named{row.Text(0), {row.Digest(1), row.Int(2)}};
+    return NamedBlob{row.Text(0), {row.Digest(1), row.Int(2)}};
   };
   CONSILIUM_ASSIGN_OR_RETURN(
-      const std::vector<Named> rows,
+      blob_rows_,
       Collect(tx,
               "SELECT 'version ' || number, digest, blob_bytes FROM version "
               "WHERE pruned_at IS NULL UNION ALL "
               "SELECT 'layout', layout_digest, layout_bytes FROM federation "
               "WHERE layout_bytes > 0",
               parse));
-  for (const Named& row : rows) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      spool_ids_,
+      Collect(tx,
+              "SELECT id FROM contribution WHERE spool_path IS NOT NULL "
+              "ORDER BY round, attempt, institution_id, id",
+              [](Statement& row) { return row.Text(0); }));
+  return absl::OkStatus();
+}
+
+absl::Status Checker::CheckBlobs() {
+  for (const NamedBlob& row : blob_rows_) {
     CONSILIUM_RETURN_IF_ERROR(cancel_.status());
     CheckBlob(row.object, row.ref);
   }
@@ -209,17 +225,18 @@ void Checker::CheckSpool(const ContributionRow& row) {
   report_.spool_bytes += (*reader)->file_bytes();
 }
 
-absl::Status Checker::CheckSpools(ReadTx& tx) {
-  CONSILIUM_ASSIGN_OR_RETURN(
-      const std::vector<std::string> ids,
-      Collect(tx,
-              "SELECT id FROM contribution WHERE spool_path IS NOT NULL "
-              "ORDER BY round, attempt, institution_id, id",
-              [](Statement& row) { return row.Text(0); }));
-  for (const std::string& id : ids) {
-    CONSILIUM_ASSIGN_OR_RETURN(const std::optional<ContributionRow> row,
-                               FindContribution(tx, id));
-    if (row.has_value()) CheckSpool(*row);
+absl::Status Checker::CheckSpools() {
+  for (const std::string& id : spool_ids_) {
+    CONSILIUM_RETURN_IF_ERROR(cancel_.status());
+    // One at a time: a manifest may be large.
+    std::optional<ContributionRow> row;
+    CONSILIUM_RETURN_IF_ERROR(
+        store_.history().Read([&](ReadTx& tx) -> absl::Status {
+          CONSILIUM_ASSIGN_OR_RETURN(row, FindContribution(tx, id));
+          return absl::OkStatus();
+        }));
+    // Retention may have come between.
+    if (row.has_value() && !row->spool_path.empty()) CheckSpool(*row);
   }
   return absl::OkStatus();
 }
@@ -257,7 +274,7 @@ absl::Status Checker::CheckKeys(ReadTx& tx) {
 }
 
 absl::Status Checker::CheckAudit(ReadTx& tx) {
-  const absl::Status status = VerifyAudit(tx).status();
+  const absl::Status status = VerifyAudit(tx, cancel_).status();
   if (absl::IsDataLoss(status)) {
     Problem("audit", "audit log", std::string(status.message()),
             "treat entries from there on as forged or damaged, and compare "

@@ -148,6 +148,28 @@ absl::StatusOr<std::map<std::string, int64_t>> CountNewestContributions(
   return counts;
 }
 
+absl::StatusOr<std::vector<std::string>> FindContributionIds(
+    ReadTx& tx, std::string_view prefix, int64_t limit) {
+  // No text that begins with the prefix sorts behind it and the last character.
+  return Collect(
+      tx,
+      "SELECT id FROM contribution WHERE id >= ?1 AND "
+      "id < ?1 || char(1114111) ORDER BY id LIMIT ?2",
+      [](Statement& row) { return row.Text(0); }, prefix, limit);
+}
+
+absl::StatusOr<int64_t> CountCountedContributions(ReadTx& tx,
+                                                  int64_t institution_id) {
+  CONSILIUM_ASSIGN_OR_RETURN(
+      const auto count,
+      FindOne(
+          tx,
+          "SELECT count(*) FROM contribution WHERE institution_id = ? AND "
+          "state IN ('committed', 'folded')",
+          [](Statement& row) { return row.Int(0); }, institution_id));
+  return count.value_or(0);
+}
+
 absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
                                            int64_t institution_id,
                                            ContributionState state) {

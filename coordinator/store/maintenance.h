@@ -40,7 +40,7 @@ struct CheckReport {
 
 struct CheckOptions {
   bool deep = false;     // read every blob and compare its digest
-  CancelToken cancel{};  // heard between two blobs
+  CancelToken cancel{};  // heard between two blobs, spools or audit entries
 };
 
 // Reads everything, changes nothing. A damaged store gives problems, not an
@@ -59,8 +59,8 @@ struct BackupReport {
 // backup cannot open any upload. Works while rounds run. `backup.txt`, written
 // last, makes it complete.
 // Errors: FAILED_PRECONDITION dir not empty; RESOURCE_EXHAUSTED; DATA_LOSS a
-// blob does not match its row.
-// `cancel` is heard between two blobs.
+// blob does not match its row; CANCELLED. After an error nothing of what this
+// call wrote is left.
 absl::StatusOr<BackupReport> BackupStore(Store& store, const std::string& dir,
                                          absl::Time now,
                                          const CancelToken& cancel = {});
@@ -79,14 +79,24 @@ struct RestoreReport {
   int64_t blob_bytes = 0;
   int64_t rounds_cancelled = 0;       // were collecting or folding
   int64_t contributions_expired = 0;  // their spools are not in a backup
+  int64_t tokens_voided = 0;          // had not been used
+  // When the backup was made, RFC 3339.
+  std::string created;
+  // Institutions and operators that were revoked since, and are again.
+  std::vector<std::string> revoked_again;
+  // No: there was no history to read them from, and whoever was revoked since
+  // `created` must be revoked again.
+  bool revocations_known = false;
 };
 
 // Rebuilds a data directory from a backup; verifies every digest before the
 // first row is changed. Open rounds that need spools are cancelled with the
 // reason, which names the backup's time; round keys count as destroyed, and an
-// audit entry says so. With `force` the old directory is kept beside it as
-// <data_dir>.before-restore. Errors: FAILED_PRECONDITION data_dir not empty and
-// not forced, or in use; DATA_LOSS the backup is incomplete or damaged.
+// audit entry says so. No enrolment token works that was not used: it may have
+// been since. With `force` the old directory is kept beside it as
+// <data_dir>.before-restore, and what it says about who is revoked holds on,
+// where its history can be read. Errors: FAILED_PRECONDITION data_dir not empty
+// and not forced, or in use; DATA_LOSS the backup is incomplete or damaged.
 absl::StatusOr<RestoreReport> RestoreStore(const RestoreOptions& options,
                                            absl::Time now);
 

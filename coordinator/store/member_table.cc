@@ -339,4 +339,10 @@ absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx,
   return tx.connection().changes();
 }
 
+absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx) {
+  CONSILIUM_RETURN_IF_ERROR(
+      tx.connection().Run("DELETE FROM enrolment_token WHERE used_at IS NULL"));
+  return tx.connection().changes();
+}
+
 }  // namespace consilium

@@ -87,13 +87,17 @@ absl::StatusOr<std::vector<int64_t>> RoundsToRelease(ReadTx& tx,
 }
 
 // Versions that go: not the current one, not the newest or the newest promoted
-// ones, not a candidate, and nothing that an open or replayable round needs.
+// ones, and nothing that an open or replayable round needs. A candidate whose
+// round is over counts like a rejected one: a replay made it, and nobody took
+// it.
 absl::StatusOr<std::vector<int64_t>> PruneVersions(WriteTx& tx, int64_t keep,
                                                    absl::Time now) {
   std::vector<int64_t> pruned;
   CONSILIUM_RETURN_IF_ERROR(tx.connection().Each(
       "UPDATE version SET pruned_at = ?1 WHERE pruned_at IS NULL AND "
-      "state <> 'candidate' AND number NOT IN ("
+      "(state <> 'candidate' OR EXISTS (SELECT 1 FROM round r"
+      "  WHERE r.id = version.round AND r.finished_at IS NOT NULL)) AND "
+      "number NOT IN ("
       " SELECT current_version FROM federation"
       "  WHERE current_version IS NOT NULL"
       " UNION SELECT number FROM (SELECT number FROM version"

@@ -311,13 +311,11 @@ bool SpoolDir::IsSealed(const std::string& full) const {
 absl::Status SpoolDir::Remove(const std::string& path) {
   const std::string full = JoinPath(root_, path);
   if (spares_ != nullptr && IsSealed(full)) {
-    CONSILIUM_RETURN_IF_ERROR(spares_->Retire(full));
-    CONSILIUM_RETURN_IF_ERROR(spares_->SyncNames());
-  } else {
-    const absl::Status status = fs_->Remove(full);
-    if (absl::IsNotFound(status)) return absl::OkStatus();
-    CONSILIUM_RETURN_IF_ERROR(status);
+    return spares_->Retire(full);
   }
+  const absl::Status status = fs_->Remove(full);
+  if (absl::IsNotFound(status)) return absl::OkStatus();
+  CONSILIUM_RETURN_IF_ERROR(status);
   return fs_->SyncDir(DirName(full));
 }
 

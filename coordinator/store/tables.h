@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "consilium/base/cancel.h"
 #include "consilium/secure/audit_chain.h"
 #include "coordinator/store/history_store.h"
 #include "coordinator/store/records.h"
@@ -112,6 +113,8 @@ absl::Status SetTokenIssued(WriteTx& tx, std::string_view token_hash,
 absl::StatusOr<std::vector<TokenRow>> ListTokens(ReadTx& tx);
 // Unused tokens of an institution stop working; returns how many.
 absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx, int64_t institution_id);
+// The same of all institutions.
+absl::StatusOr<int64_t> DeleteUnusedTokens(WriteTx& tx);
 
 // --- versions --------------------------------------------------------------
 
@@ -133,7 +136,7 @@ absl::StatusOr<std::optional<VersionRow>> FindVersion(ReadTx& tx,
                                                       int64_t number);
 absl::StatusOr<VersionRow> GetVersion(ReadTx& tx, int64_t number);
 absl::StatusOr<std::optional<VersionRow>> FindVersionByDigest(
-    ReadTx& tx, const Sha256Digest& digest);  // the newest with that digest
+    ReadTx& tx, const Sha256Digest& digest);  // the newest that is not pruned
 absl::StatusOr<std::vector<VersionRow>> ListVersions(ReadTx& tx,
                                                      const Page& page = {});
 // promoted sets promoted_at = now; no state leads back to candidate, and a
@@ -238,6 +241,12 @@ struct ContributionQuery {
 // By round, attempt, institution_id, begun_at. A fold takes them by name.
 absl::StatusOr<std::vector<ContributionRow>> ListContributions(
     ReadTx& tx, const ContributionQuery& query);
+// Those that begin with `prefix`, ascending, at most `limit`.
+absl::StatusOr<std::vector<std::string>> FindContributionIds(
+    ReadTx& tx, std::string_view prefix, int64_t limit);
+// Those of an institution that count: committed or folded.
+absl::StatusOr<int64_t> CountCountedContributions(ReadTx& tx,
+                                                  int64_t institution_id);
 // Of an institution in all attempts of a round.
 absl::StatusOr<int64_t> CountContributions(ReadTx& tx, int64_t round,
                                            int64_t institution_id,
@@ -270,8 +279,9 @@ absl::StatusOr<std::optional<AuditEntry>> FindNewestAudit(
     ReadTx& tx, std::string_view action);
 absl::StatusOr<AuditHead> GetAuditHead(ReadTx& tx);  // seq 0: empty log
 // Recomputes every hash. Errors: DATA_LOSS naming the first entry that does
-// not fit.
-absl::StatusOr<AuditHead> VerifyAudit(ReadTx& tx);
+// not fit; CANCELLED.
+absl::StatusOr<AuditHead> VerifyAudit(ReadTx& tx,
+                                      const CancelToken& cancel = {});
 
 }  // namespace consilium
 

@@ -77,7 +77,8 @@ absl::StatusOr<std::optional<VersionRow>> FindVersionByDigest(
     ReadTx& tx, const Sha256Digest& digest) {
   static const std::string sql =
       Cat("SELECT ", kColumns,
-          " FROM version WHERE digest = ? ORDER BY number DESC LIMIT 1");
+          " FROM version WHERE digest = ? "
+          "ORDER BY pruned_at IS NOT NULL, number DESC LIMIT 1");
   return FindOne(tx, sql, ParseVersion, digest);
 }
 

@@ -1,50 +1,14 @@
 // SIGTERM waits for no long call of an operator: each ends with CANCELLED.
 
-#include <gtest/gtest.h>
-
-#include <string>
-
-#include "consilium/base/status_macros.h"
-#include "tests/crash/engine_world.h"
-#include "tests/crash/fake_institution.h"
-#include "tests/support/status_matchers.h"
+#include "coordinator/rpc/admin_queries.h"
+#include "tests/crash/folded_round.h"
 
 namespace consilium {
 namespace {
 
 using absl::StatusCode;
 
-class EngineStopTest : public testing::Test {
- protected:
-  // Round 1 has folded both contributions.
-  void SetUp() override {
-    ASSERT_OK(world_.Boot());
-    ASSERT_OK_AND_ASSIGN(
-        round_, world_.engine().StartRound("operator", {}, {}, "manual", ""));
-    for (const char* name : {"bank-a", "bank-b"}) {
-      FakeInstitution bank(
-          {.name = name, .delta = 0.5f, .examples = 10, .groups = {"shared"}});
-      ASSERT_OK(bank.Contribute(world_, round_));
-    }
-    for (;;) {
-      const uint64_t rings = world_.bell().rings();
-      const auto live = world_.engine().LiveRoundOf(round_);
-      ASSERT_TRUE(live.has_value());
-      if (live->state.phase != RoundPhase::kAggregating) break;
-      world_.bell().WaitBeyond(rings);
-    }
-    ASSERT_OK(world_.store().history().Read([&](ReadTx& tx) -> absl::Status {
-      CONSILIUM_ASSIGN_OR_RETURN(const auto rows,
-                                 ListContributions(tx, {.round = round_}));
-      contribution_ = rows.at(0).id;
-      return absl::OkStatus();
-    }));
-  }
-
-  EngineWorld world_{EngineWorld::MakeImage(SmallLayout())};
-  int64_t round_ = 0;
-  std::string contribution_;
-};
+using EngineStopTest = FoldedRoundTest;
 
 TEST_F(EngineStopTest, AReplayEnds) {
   EXPECT_OK(world_.engine().ReplayRound("operator", round_, {}, "").status());
@@ -73,6 +37,18 @@ TEST_F(EngineStopTest, ACheckAndABackupEnd) {
               StatusIs(StatusCode::kCancelled));
   EXPECT_THAT(BackupStore(store, "/backup-2", now, stop),
               StatusIs(StatusCode::kCancelled));
+}
+
+TEST_F(EngineStopTest, ADiffAndAnAuditCheckEnd) {
+  AdminQueries queries(&world_.store(), &world_.engine(), world_.clock().Now(),
+                       absl::Hours(1));
+  v1::DiffVersionsResponse diff;
+  v1::VerifyAuditResponse audit;
+  EXPECT_OK(queries.Diff(0, 1, &diff));
+  EXPECT_OK(queries.AuditCheck(&audit));
+  world_.engine().Stop();
+  EXPECT_THAT(queries.Diff(0, 1, &diff), StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(queries.AuditCheck(&audit), StatusIs(StatusCode::kCancelled));
 }
 
 // Calls that are under way go on for a moment, and may close a round.

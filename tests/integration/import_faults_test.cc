@@ -269,6 +269,9 @@ TEST_F(ImportFaultsTest, DeclarationsThatTheBytesDoNotKeep) {
          {"total_bytes is 0"});
   expect([](auto& c) { c[0].set_total_bytes(~uint64_t{0}); },
          StatusCode::kResourceExhausted, {"storage.max_update_bytes", "1 MiB"});
+  expect([](auto& c) { c[0].set_reason(std::string(4097, 'r')); },
+         StatusCode::kInvalidArgument,
+         {"the reason has 4097 bytes, at most 4096"});
   expect([](auto& c) { c.back().set_layout_text("shared F32 1 z\n"); },
          StatusCode::kInvalidArgument, {"layout_text comes after"});
   ExpectOneVersion();

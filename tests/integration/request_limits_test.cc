@@ -13,7 +13,11 @@
 
 #include "consilium/base/strings.h"
 #include "consilium/secure/certificate.h"
+#include "consilium/secure/grpc/channel.h"
+#include "consilium/secure/grpc/credentials.h"
 #include "consilium/secure/random.h"
+#include "grpcpp/create_channel.h"
+#include "proto/wire/convert.h"
 #include "proto/wire/status.h"
 #include "tests/integration/expect_refused.h"
 #include "tests/integration/raw_client.h"
@@ -151,6 +155,35 @@ TEST(RequestLimitsTest, AStreamThatNamesNoUploadIsClosed) {
   ExpectEnds(stream->AwaitEnd(),
              Fails(StatusCode::kDeadlineExceeded,
                    {"named no upload for limits.upload_idle_timeout 2m"}));
+}
+
+TEST(RequestLimitsTest, ADownloadThatNobodyReadsIsEnded) {
+  TimedFederation federation({{"quorum", "1"}}, {"bank-a"});
+  RawClient client(*federation, "bank-a");
+  v1::DownloadRequest request;
+  request.set_version_digest(
+      BytesOf(federation->engine().current_version()->digest));
+  // gRPC reads ahead no more than it must, however long nobody reads.
+  grpc::ChannelArguments arguments = MakeChannelArguments({});
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+  const auto stub = v1::FederationService::NewStub(grpc::CreateCustomChannel(
+      federation->address(),
+      MakeClientCredentials(federation->IdentityOf("bank-a")), arguments));
+  grpc::ClientContext context;
+  const auto stream = stub->Download(&context, request);
+  const auto peer = federation->engine().peers().Find("bank-a");
+  while (peer->streams.load() == 0) ASSERT_THAT(client.Work(), IsOk());
+  // A piece may be on its way still, whose time begins then.
+  for (int i = 0; i < 2000 && peer->streams.load() > 0; ++i) {
+    federation.Advance(federation->config().limits.upload_idle_timeout);
+    ASSERT_THAT(client.Work(), IsOk());
+  }
+  EXPECT_EQ(peer->streams.load(), 0);
+  v1::DownloadChunk chunk;
+  while (stream->Read(&chunk)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
 }
 
 TEST(RequestLimitsTest, AnAbandonedUploadGoesOnAtItsLastChunk) {

@@ -61,15 +61,14 @@ class SpareFiles {
   FileUse Use(const std::string& path) const;
 
   // Moves the file here, or removes it where somebody uses it or there is no
-  // room. A file that is missing is no error. Its name is gone durably after
-  // SyncNames and SyncDir of its old folder.
+  // room. A file that is missing is no error. Its name is gone durably on
+  // return.
   absl::Status Retire(const std::string& path);
-  absl::Status SyncNames();
 
   // Moves the spare that fits best to `path`, where no file may be, cut to at
   // most `bytes`; opened to read and write. What it holds is arbitrary. Null
   // where there is no spare of at least half that size. The new name is durable
-  // after SyncDir.
+  // after SyncDir; not to be moved to another folder before.
   absl::StatusOr<std::unique_ptr<File>> Take(const std::string& path,
                                              int64_t bytes);
 

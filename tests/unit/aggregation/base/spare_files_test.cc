@@ -83,8 +83,48 @@ TEST_F(SpareFilesTest, WithALimitOfZeroFilesAreRemoved) {
   ASSERT_OK(spares.Prepare());
   Retire(spares, 600);
   EXPECT_EQ(Take(spares, 600), -1);
-  EXPECT_OK(spares.SyncNames());
   EXPECT_FALSE(fs_.Exists("/spare"));
+}
+
+// Else a loss of power leaves one file under the old name and the new one.
+TEST_F(SpareFilesTest, WhatIsRetiredIsGoneDurably) {
+  for (const int64_t limit : {1000, 0}) {
+    SpareFiles spares(&fs_, "/spare", limit);
+    ASSERT_OK(spares.Prepare());
+    Retire(spares, 600);
+    fs_.CrashKeepingNothingUnsynced();
+    EXPECT_FALSE(fs_.Exists("/data/old")) << limit;
+  }
+}
+
+TEST_F(SpareFilesTest, AFileThatDidNotMoveDurablyIsNoSpare) {
+  for (const int64_t sync : {2, 3}) {
+    SpareFiles spares(&fs_, "/spare", 1000);
+    ASSERT_OK(spares.Prepare());
+    Make("/data/old", 600);
+    fs_.FailAt(sync, absl::DataLossError("the disk does not sync"));
+    EXPECT_THAT(spares.Retire("/data/old"),
+                StatusIs(absl::StatusCode::kDataLoss));
+    EXPECT_EQ(Take(spares, 600), -1);
+    EXPECT_EQ(spares.bytes(), 0);
+    EXPECT_THAT(fs_.List("/spare"), IsOkAndHolds(IsEmpty()));
+  }
+}
+
+TEST_F(SpareFilesTest, WhatAKilledProcessMovedIsDurableBeforeItIsTaken) {
+  ASSERT_OK(fs_.MakeDirs("/spare"));
+  Make("/data/old", 600);
+  ASSERT_OK(fs_.Rename("/data/old", "/spare/0.spare"));
+  fs_.KillProcess();
+  SpareFiles spares(&fs_, "/spare", 1000);
+  ASSERT_OK(spares.Prepare());
+  ASSERT_OK(fs_.MakeDirs("/elsewhere"));
+  ASSERT_OK_AND_ASSIGN(const auto file, spares.Take("/elsewhere/new", 600));
+  ASSERT_NE(file, nullptr);
+  ASSERT_OK(fs_.SyncDir("/elsewhere"));
+  fs_.CrashKeepingNothingUnsynced();
+  EXPECT_TRUE(fs_.Exists("/elsewhere/new"));
+  EXPECT_FALSE(fs_.Exists("/data/old"));
 }
 
 TEST_F(SpareFilesTest, WhatIsInUseIsRemovedAndItsReadersKeepIt) {

@@ -1,7 +1,9 @@
 #include "coordinator/store/blob_store.h"
 
+#include <atomic>
 #include <thread>
 
+#include "tests/support/forwarding_file_system.h"
 #include "tests/unit/coordinator/store/store_test_util.h"
 
 namespace consilium {
@@ -88,6 +90,23 @@ TEST_F(BlobStoreTest, ABlobThatIsCollectedIsOverwrittenUnlessItIsOpen) {
   ASSERT_OK(writer.file()->WriteAt(0, AsBytes("abc")));
   ASSERT_OK(std::move(writer).Publish(Sha256("abc"), 3));
   EXPECT_OK(blobs.Verify(Sha256("abc"), 3));
+}
+
+TEST_F(BlobStoreTest, SparesAreGivenUpBeforeTheDiskIsFull) {
+  SpareFiles spares(&fs_, "/data/spare", 1 << 20);
+  ASSERT_OK(spares.Prepare());
+  BlobStore blobs(&fs_, "/data/blobs", "/data/tmp", &spares);
+  for (const size_t bytes : {100, 60}) {
+    ASSERT_OK_AND_ASSIGN(const Sha256Digest digest,
+                         blobs.Put(AsBytes(std::string(bytes, 'x'))));
+    blobs.Release(digest);
+  }
+  ASSERT_OK(blobs.Collect([] { return std::vector<BlobRef>(); }).status());
+  EXPECT_EQ(spares.bytes(), 160);
+  fs_.FailWithNoSpaceAfter(0);
+  // The larger spare becomes the file, the smaller one the rest of it.
+  EXPECT_OK(blobs.NewWriter(150).status());
+  EXPECT_EQ(spares.bytes(), 0);
 }
 
 TEST_F(BlobStoreTest, AnAbandonedWriterLeavesNothing) {
@@ -203,6 +222,77 @@ TEST_F(BlobStoreTest, PublishAndCollectDoNotMeet) {
   Collect({});
   ASSERT_OK_AND_ASSIGN(const auto listing, blobs_.List());
   EXPECT_TRUE(listing.blobs.empty());
+}
+
+// Notices when folders are made by two at a time.
+class OneMaker final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  absl::Status MakeDirs(const std::string& directory, uint32_t mode) override {
+    met_ = met_ || makers_.fetch_add(1) > 0;
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    const absl::Status status = ForwardingFileSystem::MakeDirs(directory, mode);
+    makers_.fetch_sub(1);
+    return status;
+  }
+  bool met() const { return met_; }
+
+ private:
+  std::atomic<int> makers_{0};
+  std::atomic<bool> met_{false};
+};
+
+// A folder that is there and not yet durable would be taken for durable.
+TEST(BlobStoreFolderTest, OnePublisherAtATimeMakesFolders) {
+  FaultFileSystem disk;
+  OneMaker fs(&disk);
+  BlobStore blobs(&fs, "/b", "/t");
+  ASSERT_OK(blobs.Prepare());
+  const auto publish = [&blobs](std::string_view who) {
+    for (int i = 0; i < 50; ++i) {
+      EXPECT_OK(blobs.Put(AsBytes(Cat(who, i))).status());
+    }
+  };
+  std::thread other([&] { publish("other"); });
+  publish("this");
+  other.join();
+  EXPECT_FALSE(fs.met());
+}
+
+// A spare that became a blob is not a spare again after a loss of power.
+TEST(BlobStoreCrashTest, ABlobOverASpareIsItsOwnFile) {
+  const std::string text(1000, 'p');
+  for (int64_t k = 1;; ++k) {
+    bool published = false;
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      FaultFileSystem fs;
+      {
+        SpareFiles spares(&fs, "/spare", 1 << 20);
+        ASSERT_OK(spares.Prepare());
+        BlobStore blobs(&fs, "/b", "/t", &spares);
+        ASSERT_OK(blobs.Prepare());
+        ASSERT_OK_AND_ASSIGN(const Sha256Digest old,
+                             blobs.Put(AsBytes(std::string(1000, 'o'))));
+        blobs.Release(old);
+        ASSERT_OK(
+            blobs.Collect([] { return std::vector<BlobRef>(); }).status());
+        ASSERT_EQ(spares.bytes(), 1000);
+        fs.CrashAt(k);
+        published = blobs.Put(AsBytes(text)).ok();
+        fs.Crash(seed);
+      }
+      SpareFiles spares(&fs, "/spare", 1 << 20);
+      ASSERT_OK(spares.Prepare());
+      BlobStore blobs(&fs, "/b", "/t", &spares);
+      ASSERT_OK(blobs.Prepare());
+      ASSERT_OK(blobs.Put(AsBytes(std::string(1000, 'q'))).status());
+      if (published) {
+        EXPECT_OK(blobs.Verify(Sha256(text), 1000)) << k << " " << seed;
+      }
+    }
+    if (published) break;
+    ASSERT_LT(k, 100);
+  }
 }
 
 // For every step of a publish and several crashes: either the blob is whole

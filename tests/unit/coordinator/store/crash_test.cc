@@ -348,6 +348,65 @@ TEST(StoreCrashTest, TheProcessIsKilledAtEveryStep) {
   }
 }
 
+// A pruned version's blob becomes an upload's spool. Whatever is lost before
+// that is durable, the blob that comes back and is pruned again is not the file
+// of what was acknowledged.
+TEST(StoreCrashTest, AnUploadOverAPrunedBlobKeepsWhatItAcknowledged) {
+  const auto header = [](std::string manifest) {
+    SpoolHeader out;
+    out.total_chunks = 1;
+    out.payload_bytes = 1000;
+    out.max_record_bytes = 1024;
+    out.manifest = std::move(manifest);
+    out.wrapped_key = "k";
+    return out;
+  };
+  const std::string sent(1000, 's');
+  const auto upload = [&](Store& store, const std::string& id,
+                          const std::string& body) {
+    CONSILIUM_ASSIGN_OR_RETURN(
+        const auto writer,
+        store.spools().Create({1, 1, "bank", id}, header(id), nullptr));
+    CONSILIUM_RETURN_IF_ERROR(writer->Append(0, AsBytes(body)));
+    return writer->Flush();
+  };
+  ASSERT_OK_AND_ASSIGN(const int64_t bytes, SpoolDir::FileBytes(header("aa")));
+  const std::string version(static_cast<size_t>(bytes), 'p');
+  bool acked = false;
+  for (int64_t k = 1; !acked; ++k) {
+    ASSERT_LT(k, 100);
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      SCOPED_TRACE(Cat("crash at step ", k, ", seed ", seed));
+      FaultDisk disk;
+      StoreOptions options = disk.Options();
+      options.spare_bytes = 1 << 20;
+      {
+        ASSERT_OK_AND_ASSIGN(const auto store, Store::Open(options));
+        ASSERT_OK(Seed(*store));
+        ASSERT_OK_AND_ASSIGN(const Sha256Digest pruned,
+                             store->blobs().Put(AsBytes(version)));
+        store->blobs().Release(pruned);
+        disk.fs().CrashAt(k);
+        const bool collected = store->CollectGarbage().ok();
+        EXPECT_TRUE(!collected || disk.fs().Exists("/data/spare/0.spare"));
+        acked = collected && upload(*store, "aa", sent).ok();
+        disk.fs().Crash(seed);
+      }
+      ASSERT_OK_AND_ASSIGN(const auto store, Store::Open(options));
+      ASSERT_OK(store->CollectGarbage().status());
+      ASSERT_OK(upload(*store, "bb", std::string(1000, 'x')));
+      if (!acked) continue;
+      ASSERT_OK_AND_ASSIGN(
+          const auto reader,
+          store->spools().OpenReader(SpoolDir::PathOf({1, 1, "bank", "aa"})));
+      EXPECT_EQ(reader->header().manifest, "aa");
+      std::vector<std::byte> buffer(1024);
+      ASSERT_OK_AND_ASSIGN(const auto record, reader->ReadRecord(0, buffer));
+      EXPECT_EQ(AsChars(std::span(buffer).first(record.bytes)), sent);
+    }
+  }
+}
+
 // What the next process would tell.
 std::string Shown(Store& store) {
   std::string text;

@@ -330,6 +330,18 @@ TEST_F(RetentionTest, VersionsThatAreNeededStay) {
   EXPECT_THAT(Apply(absl::Hours(1), 1).versions_pruned, IsEmpty());
 }
 
+// What a replay made and nobody took does not stay for ever.
+TEST_F(RetentionTest, CandidatesOfRoundsThatAreOverGoAsRejectedOnesDo) {
+  Insert(Round(1, "promoted"));
+  Insert(Round(2, "evaluating"));
+  EXPECT_EQ(AddVersion(VersionState::kCandidate, 1), 1);
+  EXPECT_EQ(AddVersion(VersionState::kCandidate, 2), 2);
+  EXPECT_EQ(AddVersion(VersionState::kCandidate, 1), 3);
+  EXPECT_THAT(Apply(absl::Hours(1), 1).versions_pruned, ElementsAre(1));
+  EXPECT_EQ(AddVersion(VersionState::kRejected), 4);
+  EXPECT_THAT(Apply(absl::Hours(1), 1).versions_pruned, ElementsAre(3));
+}
+
 TEST_F(RetentionTest, ABlobLivesAsLongAsOneVersionNamesIt) {
   ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
     for (int i = 0; i < 2; ++i) {

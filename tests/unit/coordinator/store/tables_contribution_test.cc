@@ -5,6 +5,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using S = ContributionState;
 
 class ContributionTableTest : public StoreTest {
@@ -49,6 +50,44 @@ TEST_F(ContributionTableTest, EveryColumnComesBack) {
     EXPECT_EQ(got->begun_at, kTestNow);
     EXPECT_EQ(got->committed_at, row.committed_at);
     EXPECT_THAT(FindContribution(tx, "bb"), IsOkAndHolds(std::nullopt));
+    return absl::OkStatus();
+  }));
+}
+
+TEST_F(ContributionTableTest, IdsAreFoundByHowTheyBegin) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    int64_t institution = 1;
+    for (const char* id : {"ab", "abff", "zz"}) {
+      CONSILIUM_RETURN_IF_ERROR(
+          InsertContribution(tx, Contribution(id, 1, institution++)));
+    }
+    EXPECT_THAT(FindContributionIds(tx, "ab", 9),
+                IsOkAndHolds(ElementsAre("ab", "abff")));
+    EXPECT_THAT(FindContributionIds(tx, "abf", 9),
+                IsOkAndHolds(ElementsAre("abff")));
+    EXPECT_THAT(FindContributionIds(tx, "z", 9),
+                IsOkAndHolds(ElementsAre("zz")));
+    EXPECT_THAT(FindContributionIds(tx, "b", 9), IsOkAndHolds(IsEmpty()));
+    EXPECT_THAT(FindContributionIds(tx, "", 2),
+                IsOkAndHolds(ElementsAre("ab", "abff")));
+    return absl::OkStatus();
+  }));
+}
+
+TEST_F(ContributionTableTest, OnlyWhatCountsIsCounted) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    for (const int64_t round : {1, 2}) {
+      CONSILIUM_RETURN_IF_ERROR(InsertContribution(
+          tx, Committed(Contribution(Cat("c", round), round, 1))));
+    }
+    CONSILIUM_RETURN_IF_ERROR(SetContributionState(tx, "c1", S::kFolded, ""));
+    CONSILIUM_RETURN_IF_ERROR(InsertContribution(tx, Contribution("u", 1, 2)));
+    EXPECT_THAT(CountCountedContributions(tx, 1), IsOkAndHolds(2));
+    EXPECT_THAT(CountCountedContributions(tx, 2), IsOkAndHolds(0));
+    return SetContributionState(tx, "c2", S::kQuarantined, "odd");
+  }));
+  EXPECT_OK(Read([](ReadTx& tx) -> absl::Status {
+    EXPECT_THAT(CountCountedContributions(tx, 1), IsOkAndHolds(1));
     return absl::OkStatus();
   }));
 }

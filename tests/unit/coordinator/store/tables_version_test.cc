@@ -67,6 +67,30 @@ TEST_F(VersionTableTest, InsertIsIdempotentPerRoundAttemptAndDigest) {
   }));
 }
 
+// A later round that came to the same parameters and was rejected does not hide
+// the version that is served.
+TEST_F(VersionTableTest, ADigestFindsTheVersionThatIsNotPruned) {
+  ASSERT_OK(Write([](WriteTx& tx) -> absl::Status {
+    VersionRow row;
+    row.digest = Sha256("same");
+    for (int i = 1; i <= 3; ++i) {
+      CONSILIUM_RETURN_IF_ERROR(InsertVersion(tx, row, nullptr).status());
+    }
+    const auto found = [&]() -> absl::StatusOr<int64_t> {
+      CONSILIUM_ASSIGN_OR_RETURN(const auto version,
+                                 FindVersionByDigest(tx, row.digest));
+      return version->number;
+    };
+    EXPECT_THAT(found(), IsOkAndHolds(3));
+    CONSILIUM_RETURN_IF_ERROR(MarkVersionPruned(tx, 3, kTestNow));
+    EXPECT_THAT(found(), IsOkAndHolds(2));
+    CONSILIUM_RETURN_IF_ERROR(MarkVersionPruned(tx, 1, kTestNow));
+    CONSILIUM_RETURN_IF_ERROR(MarkVersionPruned(tx, 2, kTestNow));
+    EXPECT_THAT(found(), IsOkAndHolds(3));
+    return absl::OkStatus();
+  }));
+}
+
 TEST_F(VersionTableTest, AFailedSignatureInsertsNothing) {
   EXPECT_THAT(
       Write([](WriteTx& tx) {
