@@ -467,23 +467,24 @@ grpc::ServerUnaryReactor* AdminServiceImpl::RenewOperatorCertificate(
       });
 }
 
-CONSILIUM_CHANGE(
-    RenewServerCertificate, RenewServerCertificateRequest, CertificateInfo, {
-      CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
-      CONSILIUM_RETURN_IF_ERROR(
-          consilium::RenewServerCertificate(
-              deps_.engine->store().fs(), options_.server_certificate,
-              options_.server_key, *options_.ca->Get(), deps_.engine->WallNow(),
-              options_.server_lifetime, *SystemRandom())
-              .status());
-      CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
-      const CertificateInfo leaf = options_.identity->leaf();
-      deps_.engine->listener().OnCertificateExpiry(CertificateKind::kOwn,
-                                                    "server", leaf.not_after);
-      *response = Own().front();
-      return deps_.engine->Audit(actor, "certificate.renew", "server",
-                                 request->reason());
-    })
+CONSILIUM_CHANGE(RenewServerCertificate, RenewServerCertificateRequest,
+                 CertificateInfo, {
+                   CONSILIUM_RETURN_IF_ERROR(CheckReason(request->reason()));
+                   CONSILIUM_RETURN_IF_ERROR(
+                       consilium::RenewServerCertificate(
+                           deps_.engine->store().fs(),
+                           options_.server_certificate, options_.server_key,
+                           *options_.ca->Get(), deps_.engine->WallNow(),
+                           options_.server_lifetime, *SystemRandom())
+                           .status());
+                   CONSILIUM_RETURN_IF_ERROR(options_.identity->Reload());
+                   const CertificateInfo leaf = options_.identity->leaf();
+                   deps_.engine->listener().OnCertificateExpiry(
+                       CertificateKind::kOwn, "server", leaf.not_after);
+                   *response = Own().front();
+                   return deps_.engine->Audit(actor, "certificate.renew",
+                                              "server", request->reason());
+                 })
 
 CONSILIUM_CHANGE(
     BackupDatabase, BackupDatabaseRequest, BackupDatabaseResponse, {

@@ -151,8 +151,8 @@ TEST_F(KillOperatorTest, QuarantineOfWhatIsInACandidate) {
 // way is based on.
 TEST_F(KillOperatorTest, PromoteAVersion) {
   std::vector<std::string> steps = Commit("version.promote");
-  steps.push_back("commit cancelled");
-  steps.push_back("after the commit cancelled");
+  // The round that it ends, in the same transaction.
+  steps.push_back("commit version.promote cancelled");
   float base = value_;
   WalkThrough({
       .audit = "version.promote",
@@ -196,8 +196,8 @@ TEST_F(KillOperatorTest, PromoteAVersion) {
 
 TEST_F(KillOperatorTest, RollBackToAVersion) {
   std::vector<std::string> steps = Commit("version.rollback");
-  steps.push_back("commit cancelled");
-  steps.push_back("after the commit cancelled");
+  // The round that it ends, in the same transaction.
+  steps.push_back("commit version.rollback cancelled");
   uint64_t left = 0;
   WalkThrough({
       .audit = "version.rollback",

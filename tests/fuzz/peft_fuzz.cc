@@ -36,7 +36,8 @@ std::string ComposeConfig(consilium::FuzzInput& in) {
       ",\"modules_to_save\":[\"head\"]",
       ",\"alpha_pattern\":{\"q\":3}",
       ",\"target_parameters\":[\"e.up\",\"e.up\"],\"modules_to_save\":[\"e\"]"};
-  return consilium::Cat("{\"peft_type\":\"LORA\",\"r\":", Below(in, 4),
+  const size_t rank = Below(in, 4);
+  return consilium::Cat("{\"peft_type\":\"LORA\",\"r\":", rank,
                         ",\"lora_alpha\":8", kMore[Below(in, kMore.size())],
                         "}");
 }
@@ -63,9 +64,10 @@ std::string ComposeFile(consilium::FuzzInput& in) {
   size_t bytes = 0;
   while (!in.empty() && names.size() < 12) {
     const bool known = Below(in, 16) != 0;
-    names.push_back(consilium::Cat(known ? "base_model.model." : "",
-                                   kModules[Below(in, kModules.size())],
-                                   kEnds[Below(in, kEnds.size())]));
+    const char* const module = kModules[Below(in, kModules.size())];
+    const char* const end = kEnds[Below(in, kEnds.size())];
+    names.push_back(
+        consilium::Cat(known ? "base_model.model." : "", module, end));
     shapes.emplace_back();
     int64_t elements = 1;
     const size_t rank = Below(in, 8) == 0 ? Below(in, 4) : 2;

@@ -169,7 +169,7 @@ TEST(CliExitTest, AnAuditorReadsAndChangesNothing) {
   EXPECT_THAT(cli.Table({"institution", "list"}),
               HasSubstr("active (auditor)"));
   // Its certificate can be taken away.
-  ASSERT_EQ(cli.Run({"institution", "revoke", "watcher", "--yes"}), 0);
+  ASSERT_EQ(cli.Run({"operator", "revoke", "watcher", "--yes"}), 0);
   EXPECT_EQ(cli.RunAs(auditor, {"round", "list"}), kExitConnection.code);
 }
 

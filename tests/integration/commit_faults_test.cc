@@ -128,7 +128,7 @@ TEST_P(CommitFaultsTest, ACommitOfAnotherDigestIsRefused) {
   const RawUpload upload = client.Make(client.Task(), {"bank-c", 3, 30});
   client.ExpectBegins(upload);
   const auto stream = client.Open();
-  SendSome(*stream, upload, 4);
+  SendSome(*stream, upload, upload.manifest.chunk_count());
   const Wrong wrong{StatusCode::kOk,
                     v1::Refusal::DIGEST_MISMATCH,
                     {Sha256("other").Hex(), "the payload has"}};

@@ -169,7 +169,7 @@ TEST_F(LongOperationsTest, InstitutionsFinishARoundWhileAllOfThemAreHeld) {
   Hold("open", "/blobs/", [this] { return Check(); });
   Hold("open", "/blobs/", [this] { return Diff(); });
   Hold("open", ".spool", [this] { return Replay(1); });
-  Hold("make", "/blobs/", [this] { return federation_->Import(7.0f); });
+  Hold("open", ".blob-tmp", [this] { return federation_->Import(7.0f); });
   ASSERT_FALSE(HasFatalFailure());
 
   Train(federation_->StartRound(), 3);

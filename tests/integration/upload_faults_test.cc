@@ -173,6 +173,10 @@ class UploadFaultsTest : public testing::TestWithParam<bool> {
     TestFederation::Options options;
     options.sealing = GetParam();
     options.layout = TwoFrameLayout();
+    // Frames of full size, however many take part.
+    options.configure = [](CoordinatorConfig& config) {
+      config.limits.frame_memory = int64_t{1} << 30;
+    };
     return options;
   }
 

@@ -12,6 +12,7 @@ PACKAGES = "scripts/packages.txt"
 HEADERS = {
     "libabsl-dev": "absl/",
     "libcli11-dev": "CLI/",
+    "libeigen3-dev": "Eigen/",
     "libgmock-dev": "gmock/",
     "libgrpc++-dev": "grpcpp/",
     "libgtest-dev": "gtest/",

@@ -3,6 +3,7 @@
 #include <limits>
 #include <string>
 
+#include "consilium/base/strings.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/coordinator/round/round_harness.h"
 
@@ -129,7 +130,7 @@ TEST(RoundJsonTest, AStateWithoutAFrameSizeHasTheOneOfItsTime) {
   json.insert(at, R"("elements_per_frame":"many",)");
   EXPECT_THAT(RoundStateFromJson(json),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("elements_per_frame must be an integer")));
+                       HasSubstr("elements_per_frame must be a whole number")));
 }
 
 TEST(RoundJsonTest, DamagedStatesAreRefused) {
