@@ -163,6 +163,7 @@ std::string FormatVersion(const v1::VersionRef& version);
 class CommandGroup;
 void AddStatusCommands(CommandGroup root, Cli& cli);
 void AddFederationCommands(CommandGroup root, Cli& cli);
+void AddAdapterCommands(CommandGroup root, Cli& cli);
 void AddInitCommand(CommandGroup root, Cli& cli);
 void AddInstitutionCommands(CommandGroup root, Cli& cli);
 void AddOperatorCommands(CommandGroup root, Cli& cli);

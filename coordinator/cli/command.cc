@@ -180,6 +180,7 @@ int RunCli(const std::vector<std::string>& args,
   AddRoundCommands(root, cli);
   AddContributionCommands(root, cli);
   AddVersionCommands(root, cli);
+  AddAdapterCommands(root, cli);
   AddScheduleCommands(root, cli);
   AddCertificateCommands(root, cli);
   AddDatabaseCommands(root, cli);

@@ -23,6 +23,8 @@ using ::testing::Not;
 // Every verb there is.
 const std::vector<std::vector<std::string>> kVerbs = {
     {"init"},
+    {"adapter", "import"},
+    {"adapter", "export"},
     {"status"},
     {"federation", "show"},
     {"federation", "set"},

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -22,8 +23,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "consilium/aggregation/group_rules.h"
+#include "consilium/aggregation/layout.h"
 #include "consilium/aggregation/lora.h"
 #include "consilium/aggregation/safetensors.h"
+#include "consilium/base/file.h"
 
 namespace consilium::peft {
 
@@ -91,6 +95,38 @@ absl::StatusOr<std::string> WriteAdapter(
     const SafetensorsHeader& header, const Adapter& adapter,
     std::span<const lora::Factors> factors,
     const std::map<std::string, std::vector<float>>& whole);
+
+// A whole adapter directory, mapped read-only. Thread-safe.
+class Directory {
+ public:
+  // Errors: those above and of the files.
+  static absl::StatusOr<Directory> Open(const std::string& path);
+
+  const Config& config() const { return config_; }
+  const Adapter& adapter() const { return adapter_; }
+
+  // One slot `<target>.lora_A.weight` and, beside it, `<target>.lora_B.weight`
+  // for each target, then the whole tensors; groups by the rules.
+  // Errors: those of GroupRules::GroupOf() and Layout::Create().
+  absl::StatusOr<Layout> MakeLayout(const GroupRules& rules) const;
+  // The elements of one slot of such a layout. Errors: NOT_FOUND.
+  absl::StatusOr<std::vector<float>> Values(std::string_view slot) const;
+
+  // The bytes of adapter_model.safetensors with other elements, those that
+  // `values` returns for each slot. The whole file is held in memory.
+  absl::StatusOr<std::string> Write(
+      const std::function<absl::StatusOr<std::span<const float>>(
+          const std::string& slot)>& values) const;
+
+ private:
+  Directory() = default;
+
+  MappedFile mapping_;
+  Config config_;
+  SafetensorsView file_;
+  Adapter adapter_;
+  std::map<std::string, size_t, std::less<>> by_name_;  // targets
+};
 
 }  // namespace consilium::peft
 
