@@ -22,6 +22,14 @@ constexpr size_t kPiece = 1024;
 
 }  // namespace
 
+void FixEigenBlocks() {
+  static const bool done = [] {
+    Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 4 << 20);
+    return true;
+  }();
+  (void)done;
+}
+
 Matrix Multiply(const Matrix& a, const Matrix& b) {
   Matrix out = Matrix::Zero(a.rows(), b.cols());
   for (Eigen::Index i = 0; i < a.rows(); ++i) {
@@ -82,6 +90,7 @@ bool RowSpace::FromGram() {
 }
 
 void RowSpace::FromQr() {
+  FixEigenBlocks();
   basis_ = Basis::kQr;
   pivots_.clear();
   const auto count = static_cast<Eigen::Index>(rows_.size());

@@ -17,6 +17,11 @@ namespace consilium::lora {
 using Matrix =
     Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+// Before any other use of Eigen: its blocked products take steps of a size that
+// follows from these caches, which it would otherwise ask the CPU for. Holds
+// for the whole process.
+void FixEigenBlocks();
+
 // a * b. Eigen's own product blocks by the sizes of the caches it finds, and so
 // has other bits on another CPU.
 Matrix Multiply(const Matrix& a, const Matrix& b);

@@ -135,6 +135,7 @@ struct Svd {
 // have half the digits; within it, an SVD of u^T m and the norm of the rest
 // have them all.
 Svd TruncatedSvd(const Matrix& m, Index rank) {
+  FixEigenBlocks();
   const bool wide = m.rows() <= m.cols();
   const Matrix short_m = wide ? m : Matrix(m.transpose());
   const Index n = short_m.rows();
