@@ -70,7 +70,9 @@ absl::Status FromErrno(int error, std::string_view operation,
 
 absl::Status ErrnoStatus(int error, std::string_view operation,
                          std::string_view path) {
-  return LocalError(FromErrno(error, operation, path));
+  const absl::Status status = FromErrno(error, operation, path);
+  return error == ENOSPC || error == EDQUOT ? NoSpaceError(status)
+                                            : LocalError(status);
 }
 
 namespace {

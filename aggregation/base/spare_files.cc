@@ -137,9 +137,13 @@ absl::StatusOr<std::unique_ptr<File>> SpareFiles::Take(const std::string& path,
   bytes_ -= size;
   spares_.erase(best);
   if (gone) return nullptr;
-  CONSILIUM_ASSIGN_OR_RETURN(std::unique_ptr<File> file,
-                             fs_->Open(path, {.write = true}));
-  if (size > bytes) CONSILIUM_RETURN_IF_ERROR(file->Truncate(bytes));
+  absl::StatusOr<std::unique_ptr<File>> file = fs_->Open(path, {.write = true});
+  if (file.ok() && size > bytes) {
+    const absl::Status cut = (*file)->Truncate(bytes);
+    if (!cut.ok()) file = cut;
+  }
+  // Nobody else knows of it.
+  if (!file.ok()) (void)fs_->Remove(path);
   return file;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "consilium/base/local_error.h"
 #include "consilium/base/strings.h"
@@ -22,6 +23,7 @@ absl::Status Annotate(const absl::Status& status, std::string_view context) {
 
 namespace {
 constexpr absl::string_view kLocalUrl = "consilium/local-error";
+constexpr absl::string_view kNoSpaceUrl = "consilium/no-space";
 }  // namespace
 
 absl::Status LocalError(absl::Status status) {
@@ -31,6 +33,15 @@ absl::Status LocalError(absl::Status status) {
 
 bool IsLocalError(const absl::Status& status) {
   return status.GetPayload(kLocalUrl).has_value();
+}
+
+absl::Status NoSpaceError(absl::Status status) {
+  if (!status.ok()) status.SetPayload(kNoSpaceUrl, absl::Cord());
+  return LocalError(std::move(status));
+}
+
+bool IsNoSpaceError(const absl::Status& status) {
+  return status.GetPayload(kNoSpaceUrl).has_value();
 }
 
 namespace internal {

@@ -37,6 +37,8 @@ absl::StatusOr<LabelledTable> ParseTable(std::string_view text) {
   LabelledTable table;
   std::optional<size_t> label;  // place of that column
   int64_t number = 0;
+  // Spreadsheets begin a file with a mark of its encoding.
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   for (const absl::string_view raw : absl::StrSplit(AbslView(text), '\n')) {
     ++number;
     const absl::string_view line = absl::StripAsciiWhitespace(raw);

@@ -77,10 +77,13 @@ absl::Status CheckColumns(std::span<const std::string> columns,
   }
   std::set<std::string_view> seen;
   for (const std::string& name : columns) {
-    if (name.empty() || name.find_first_of(",\n") != std::string::npos) {
+    if (name.empty() || name == "label" || name.front() == ' ' ||
+        name.back() == ' ' ||
+        name.find_first_of(",\n\r\t") != std::string::npos) {
       return absl::InvalidArgumentError(
           Cat("base model: a column is called ", Quoted(name),
-              "; names are not empty and hold no comma or line end"));
+              "; names are not empty, not `label`, have no space around them "
+              "and no comma or line end in them"));
     }
     if (!seen.insert(name).second) {
       return absl::InvalidArgumentError(

@@ -351,6 +351,8 @@ class Engine final : public UploadHost {
     std::string public_key;  // raw; empty when not sealed
     std::optional<absl::Time> wake;
     std::shared_ptr<CancelSource> fold_cancel;
+    // A member was put out because its spool could not be read.
+    bool blamed_unread = false;
     // For the version it will make, until a fold takes it.
     std::shared_ptr<SpaceReservation> result_space;
     // An event that could not be stored and that nobody will send again.

@@ -288,7 +288,8 @@ absl::StatusOr<RoundPlanView> Engine::PlanLocked(
     plan.upload_bytes_each = current_->blob_bytes;
     const absl::Status room =
         deps_.store->space()
-            .Reserve(current_->blob_bytes, "the round's version")
+            .Reserve(current_->blob_bytes, "the round's version",
+                     SpaceUse::kVersion)
             .status();
     if (!room.ok()) plan.problems.emplace_back(room.message());
   }

@@ -116,11 +116,13 @@ RefusalCode CutCode(const RoundState& state, std::string_view institution) {
 }
 
 // A spool that cannot be read may be the disk's fault, which may pass; at the
-// last attempt it costs one contribution and not the round.
-bool BlamesMember(const RoundState& state, const FoldJobFailure& failure) {
+// last attempt it costs one contribution and not the round. Only one: a disk
+// that fails must not take one institution after the other.
+bool BlamesMember(const RoundState& state, bool blamed_before,
+                  const FoldJobFailure& failure) {
   if (!failure.member.has_value()) return false;
   return !failure.retryable ||
-         (!failure.no_space() &&
+         (!failure.no_space() && !blamed_before &&
           state.fold_failures + 1 >= state.config.fold_attempts);
 }
 
@@ -304,7 +306,8 @@ void Engine::PromiseResult(LiveRound& live) {
   if (live.result_space != nullptr) return;
   auto space = deps_.store->space().Reserve(
       live.base.blob_bytes,
-      Cat("the version of round ", live.context->statement.round));
+      Cat("the version of round ", live.context->statement.round),
+      SpaceUse::kVersion);
   // Asked for in vain after a start or a failed fold: the fold may still find
   // the space, or say what it lacks.
   if (!space.ok()) return;
@@ -413,7 +416,8 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
                              static_cast<int64_t>(fold.held_groups.size()));
       deps_.listener->OnPublish(fold.publish_time, fold.bytes);
     }
-  } else if (BlamesMember(live->state, failure)) {
+  } else if (BlamesMember(live->state, live->blamed_unread, failure)) {
+    live->blamed_unread |= failure.retryable;
     const FoldJobInput::Member& member = input.members[*failure.member];
     const std::string reason(failure.status.message());
     stepped = Step(
@@ -443,9 +447,8 @@ void Engine::FoldDone(int64_t round, int64_t run, const FoldJobInput& input,
   if (!stepped.ok()) {
     // No fold runs any more and the round does not know: tell it, now or when
     // the store takes it.
-    const RoundEvent failed = PublishFailed{
-        run, std::string(stepped.message()),
-        IsLocalError(stepped) && absl::IsResourceExhausted(stepped)};
+    const RoundEvent failed = PublishFailed{run, std::string(stepped.message()),
+                                            IsNoSpaceError(stepped)};
     const absl::Status told = Step(*live, failed).status();
     if (!told.ok()) Owe(*live, failed, told);
   }

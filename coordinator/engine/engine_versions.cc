@@ -181,6 +181,13 @@ absl::StatusOr<ReplayView> Engine::ReplayRound(
                                   SignVersion(complete, &signature));
                               return signature;
                             }));
+          if (inserted.row.pruned_at.has_value() &&
+              inserted.row.state == VersionState::kCandidate) {
+            // Its blob has just come back.
+            CONSILIUM_RETURN_IF_ERROR(
+                UnmarkVersionPruned(tx, inserted.row.number));
+            inserted.row.pruned_at.reset();
+          }
           if (inserted.row.pruned_at.has_value()) {
             return absl::FailedPreconditionError(
                 Cat("the replay gives version ", inserted.row.number,

@@ -88,7 +88,7 @@ void Engine::UpdateGauges() {
   }
   deps_.listener->OnConnectedInstitutions(connected);
   deps_.listener->OnSpoolBytes(hub_.SpoolBytes() +
-                               deps_.store->space().reserved_bytes());
+                               deps_.store->space().reserved_for_uploads());
 }
 
 void Engine::StoreSeen() {

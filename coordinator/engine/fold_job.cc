@@ -49,6 +49,20 @@ absl::Status CheckAgainstRow(const std::optional<ContributionRow>& row,
   return absl::OkStatus();
 }
 
+// Whether another spool after `member` cannot be read either: then it is not
+// this one.
+bool OthersFailToo(const FoldJobInput& input, size_t member, Store& store) {
+  for (size_t i = member + 1; i < input.members.size(); ++i) {
+    const auto source =
+        SpoolSource::Create(input.context, input.members[i].institution,
+                            store.spools(), input.members[i].spool_path);
+    const absl::Status read =
+        source.ok() ? (*source)->ReadMetadata().status() : source.status();
+    if (!read.ok() && !IsOfTheFile(read)) return true;
+  }
+  return false;
+}
+
 absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
                                     FoldJobFailure* failure) {
   Sources out;
@@ -67,6 +81,9 @@ absl::StatusOr<Sources> OpenSources(const FoldJobInput& input, Store& store,
     const FoldJobInput::Member& member = input.members[i];
     const auto fail = [&](const absl::Status& status) {
       Blame(i, status, failure);
+      if (failure->retryable && OthersFailToo(input, i, store)) {
+        failure->member.reset();
+      }
       return Annotate(status, Cat("contribution ", member.contribution_id,
                                   " of ", member.institution));
     };
@@ -184,9 +201,7 @@ absl::StatusOr<FoldJobResult> Run(const FoldJobInput& input, Store& store,
 
 }  // namespace
 
-bool FoldJobFailure::no_space() const {
-  return absl::IsResourceExhausted(status) && IsLocalError(status);
-}
+bool FoldJobFailure::no_space() const { return IsNoSpaceError(status); }
 
 absl::StatusOr<FoldJobResult> RunFoldJob(const FoldJobInput& input,
                                          Store& store, bool publish,

@@ -293,7 +293,8 @@ absl::StatusOr<std::variant<SpaceReservation, Refused>> UploadHub::Promise(
 
 std::optional<Refused> UploadHub::CheckSpoolSpace(int64_t bytes) {
   if (options_.max_spool_bytes == 0) return std::nullopt;
-  const int64_t used = SpoolBytes() + store_->space().reserved_bytes() + bytes;
+  const int64_t used =
+      SpoolBytes() + store_->space().reserved_for_uploads() + bytes;
   if (used <= options_.max_spool_bytes) return std::nullopt;
   return Refused{
       RefusalCode::kNoSpace,

@@ -85,8 +85,7 @@ class Server final : public MetricsServer {
     while (TakeAnswers()) {
       waiting.assign(1, {wake_.get(), POLLIN, 0});
       for (const Fd& listener : listeners_.fds) {
-        waiting.push_back(
-            {CanAccept() && !pause_ ? listener.get() : -1, POLLIN, 0});
+        waiting.push_back({pause_ ? -1 : listener.get(), POLLIN, 0});
       }
       const size_t first = waiting.size();
       for (const Connection& c : connections_) waiting.push_back(Interest(c));
@@ -118,10 +117,12 @@ class Server final : public MetricsServer {
       if (stop_) return false;
       made.swap(made_);
     }
+    working_ -= static_cast<int64_t>(made.size());
     for (auto& [id, answer] : made) {
-      for (Connection& c : connections_) {
-        if (c.id == id) Answer(c, std::move(answer));
-      }
+      const auto c = std::find_if(
+          connections_.begin(), connections_.end(),
+          [id = id](const Connection& other) { return other.id == id; });
+      if (c != connections_.end()) Answer(*c, std::move(answer));
     }
     return true;
   }
@@ -150,16 +151,16 @@ class Server final : public MetricsServer {
     return static_cast<int64_t>(connections_.size()) >=
            options_.max_connections;
   }
-  // The one that makes room for another.
+  // The one that makes room for another: one that waits for the disk only
+  // where all do, so that /healthz is answered whatever the disk does.
   std::list<Connection>::const_iterator Oldest() const {
-    return std::find_if(
+    const auto idle = std::find_if(
         connections_.begin(), connections_.end(),
         [](const Connection& c) { return c.stage != Stage::kWorking; });
+    return idle != connections_.end() ? idle : connections_.begin();
   }
-  bool CanAccept() const { return !Full() || Oldest() != connections_.end(); }
 
   void Accept(int listener) {
-    if (!CanAccept()) return;
     std::string peer;
     Fd fd = AcceptFrom(listener, &peer);
     if (!fd) {
@@ -237,7 +238,12 @@ class Server final : public MetricsServer {
           c, HttpAnswer(404, kPlain, "there are /metrics, /healthz, /readyz\n",
                         request.body));
     }
+    // Work outlives connections that gave up on it.
+    if (working_ >= options_.max_connections) {
+      return Refuse(c, 503, "earlier requests still wait for the disk\n");
+    }
     c.stage = Stage::kWorking;
+    ++working_;
     workers_->Schedule([this, id = c.id, request = std::move(request)] {
       std::string answer = Make(request);
       {
@@ -273,6 +279,7 @@ class Server final : public MetricsServer {
   Listeners listeners_;
   std::list<Connection> connections_;  // the oldest first
   uint64_t last_id_ = 0;
+  int64_t working_ = 0;  // requests that the workers have
   bool pause_ = false;
 
   const Fd wake_;

@@ -307,10 +307,12 @@ absl::Status AdminQueries::FillRound(ReadTx& tx, const RoundRow& row,
   CONSILIUM_ASSIGN_OR_RETURN(const RoundConfig config,
                              RoundConfigFromJson(row.config_json));
   Settings training;
-  if (members && !row.state_json.empty()) {
-    CONSILIUM_ASSIGN_OR_RETURN(RoundState state,
-                               RoundStateFromJson(row.state_json));
-    training = std::move(state.training);
+  // A state that does not parse hides nothing else of the round.
+  if (const auto state = RoundStateFromJson(row.state_json);
+      members && state.ok()) {
+    training = state->training;
+    out->set_elements_per_frame(
+        static_cast<uint32_t>(state->elements_per_frame));
   }
   const Settings settings = SettingsOf(config, training);
   out->mutable_settings()->insert(settings.begin(), settings.end());
@@ -323,13 +325,6 @@ absl::Status AdminQueries::FillRound(ReadTx& tx, const RoundRow& row,
   out->set_trigger(row.trigger);
   out->set_sealed(row.round_key_state != RoundKeyState::kNone);
   out->set_round_key_state(std::string(ToString(row.round_key_state)));
-  if (members) {
-    const auto state = RoundStateFromJson(row.state_json);
-    if (state.ok()) {
-      out->set_elements_per_frame(
-          static_cast<uint32_t>(state->elements_per_frame));
-    }
-  }
   ContributionQuery query;
   query.round = row.id;
   query.attempt = row.attempt;

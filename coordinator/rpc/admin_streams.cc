@@ -204,7 +204,8 @@ class ImportStream final
       // Held until the file has its size.
       CONSILIUM_ASSIGN_OR_RETURN(
           const SpaceReservation space,
-          store.space().Reserve(total_, "the imported version"));
+          store.space().Reserve(total_, "the imported version",
+                                SpaceUse::kVersion));
       CONSILIUM_ASSIGN_OR_RETURN(BlobWriter writer,
                                  store.blobs().NewWriter(total_));
       writer_.emplace(std::move(writer));

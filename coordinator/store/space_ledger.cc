@@ -10,7 +10,8 @@ namespace consilium {
 
 SpaceReservation::SpaceReservation(SpaceReservation&& other) noexcept
     : ledger_(std::exchange(other.ledger_, nullptr)),
-      bytes_(std::exchange(other.bytes_, 0)) {}
+      bytes_(std::exchange(other.bytes_, 0)),
+      use_(other.use_) {}
 
 SpaceReservation& SpaceReservation::operator=(
     SpaceReservation&& other) noexcept {
@@ -18,6 +19,7 @@ SpaceReservation& SpaceReservation::operator=(
     Release();
     ledger_ = std::exchange(other.ledger_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);
+    use_ = other.use_;
   }
   return *this;
 }
@@ -26,12 +28,12 @@ void SpaceReservation::Use(int64_t bytes) {
   if (ledger_ == nullptr) return;
   const int64_t used = std::clamp<int64_t>(bytes, 0, bytes_);
   bytes_ -= used;
-  ledger_->GiveBack(used);
+  ledger_->GiveBack(used, use_);
 }
 
 void SpaceReservation::Release() {
   if (ledger_ == nullptr) return;
-  ledger_->GiveBack(std::exchange(bytes_, 0));
+  ledger_->GiveBack(std::exchange(bytes_, 0), use_);
   ledger_ = nullptr;
 }
 
@@ -51,7 +53,8 @@ absl::StatusOr<SpaceLedger::Room> SpaceLedger::FindRoom() {
 }
 
 absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
-                                                      std::string_view what) {
+                                                      std::string_view what,
+                                                      SpaceUse use) {
   if (bytes < 0) {
     return absl::InvalidArgumentError(
         Cat(what, ": cannot reserve ", bytes, " bytes"));
@@ -74,7 +77,8 @@ absl::StatusOr<SpaceReservation> SpaceLedger::Reserve(int64_t bytes,
         "min_free_bytes"));
   }
   reserved_ += bytes;
-  return SpaceReservation(this, bytes);
+  if (use == SpaceUse::kUpload) for_uploads_ += bytes;
+  return SpaceReservation(this, bytes, use);
 }
 
 absl::Status SpaceLedger::Resize(SpaceReservation& reservation, int64_t bytes,
@@ -83,16 +87,23 @@ absl::Status SpaceLedger::Resize(SpaceReservation& reservation, int64_t bytes,
     reservation.Use(reservation.bytes() - bytes);
     return absl::OkStatus();
   }
-  CONSILIUM_ASSIGN_OR_RETURN(SpaceReservation more,
-                             Reserve(bytes - reservation.bytes(), what));
+  CONSILIUM_ASSIGN_OR_RETURN(
+      SpaceReservation more,
+      Reserve(bytes - reservation.bytes(), what, reservation.use_));
   more.bytes_ += std::exchange(reservation.bytes_, 0);
   reservation = std::move(more);
   return absl::OkStatus();
 }
 
-void SpaceLedger::GiveBack(int64_t bytes) {
+void SpaceLedger::GiveBack(int64_t bytes, SpaceUse use) {
   MutexLock lock(&mu_);
   reserved_ -= bytes;
+  if (use == SpaceUse::kUpload) for_uploads_ -= bytes;
+}
+
+int64_t SpaceLedger::reserved_for_uploads() const {
+  MutexLock lock(&mu_);
+  return for_uploads_;
 }
 
 int64_t SpaceLedger::reserved_bytes() const {

@@ -15,6 +15,9 @@ namespace consilium {
 
 class SpaceLedger;
 
+// What space is promised for.
+enum class SpaceUse { kUpload, kVersion };
+
 // Bytes promised to one upload, fold or import; given back when it goes.
 class SpaceReservation {
  public:
@@ -30,10 +33,11 @@ class SpaceReservation {
 
  private:
   friend class SpaceLedger;
-  SpaceReservation(SpaceLedger* ledger, int64_t bytes)
-      : ledger_(ledger), bytes_(bytes) {}
+  SpaceReservation(SpaceLedger* ledger, int64_t bytes, SpaceUse use)
+      : ledger_(ledger), bytes_(bytes), use_(use) {}
   SpaceLedger* ledger_ = nullptr;
   int64_t bytes_ = 0;
+  SpaceUse use_ = SpaceUse::kUpload;
 };
 
 // Promises disk space at admission, so that an upload that was let in does not
@@ -49,21 +53,22 @@ class SpaceLedger {
 
   // Errors: RESOURCE_EXHAUSTED naming what is asked, what is free, what is
   // promised and min_free_bytes; INVALID_ARGUMENT for negative bytes.
-  absl::StatusOr<SpaceReservation> Reserve(int64_t bytes,
-                                           std::string_view what);
+  absl::StatusOr<SpaceReservation> Reserve(int64_t bytes, std::string_view what,
+                                           SpaceUse use = SpaceUse::kUpload);
 
   // Makes it `bytes` that are still promised: gives back what is too much, asks
   // for what is missing. Errors: as Reserve, and the reservation stays.
   absl::Status Resize(SpaceReservation& reservation, int64_t bytes,
                       std::string_view what);
 
-  int64_t reserved_bytes() const;
+  int64_t reserved_bytes() const;  // of both uses
+  int64_t reserved_for_uploads() const;
   int64_t min_free_bytes() const;
   void SetMinFreeBytes(int64_t bytes);
 
  private:
   friend class SpaceReservation;
-  void GiveBack(int64_t bytes);
+  void GiveBack(int64_t bytes, SpaceUse use);
   // Bytes free on the volume, and what of them may still be promised.
   struct Room {
     int64_t free = 0;
@@ -77,6 +82,7 @@ class SpaceLedger {
   mutable Mutex mu_;
   int64_t min_free_ ABSL_GUARDED_BY(mu_);
   int64_t reserved_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t for_uploads_ ABSL_GUARDED_BY(mu_) = 0;  // of reserved_
 };
 
 }  // namespace consilium

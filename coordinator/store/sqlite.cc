@@ -276,7 +276,8 @@ absl::Status Connection::Error(int code) const {
           path_, ": ", text, " (SQLite code ", code, ")",
           full ? "; free space on that volume and try again" : Advice(code))));
   // A row that is there already is an answer.
-  return (code & 0xff) == SQLITE_CONSTRAINT ? status : LocalError(status);
+  if ((code & 0xff) == SQLITE_CONSTRAINT) return status;
+  return full ? NoSpaceError(status) : LocalError(status);
 }
 
 absl::StatusOr<Statement> Connection::Prepare(std::string_view sql) {

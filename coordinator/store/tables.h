@@ -172,6 +172,8 @@ absl::Status ClearTaintWith(WriteTx& tx, std::string_view contribution,
 absl::Status TaintVersionsWith(WriteTx& tx, std::string_view contribution,
                                std::string_view reason);
 absl::Status MarkVersionPruned(WriteTx& tx, int64_t number, absl::Time now);
+// Its blob is there again.
+absl::Status UnmarkVersionPruned(WriteTx& tx, int64_t number);
 
 struct BlobRef {
   Sha256Digest digest;

@@ -223,6 +223,12 @@ absl::Status MarkVersionPruned(WriteTx& tx, int64_t number, absl::Time now) {
   return MustHaveChanged(tx, Cat("version ", number));
 }
 
+absl::Status UnmarkVersionPruned(WriteTx& tx, int64_t number) {
+  CONSILIUM_RETURN_IF_ERROR(tx.connection().Run(
+      "UPDATE version SET pruned_at = NULL WHERE number = ?", number));
+  return MustHaveChanged(tx, Cat("version ", number));
+}
+
 absl::StatusOr<std::vector<BlobRef>> ListLiveBlobs(ReadTx& tx) {
   return Collect(tx,
                  "SELECT digest, blob_bytes FROM version "

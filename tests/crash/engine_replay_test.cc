@@ -67,5 +67,22 @@ TEST_F(EngineReplayTest, AResultThatRetentionDeletedIsNamed) {
   world_.ExpectClean();
 }
 
+TEST_F(EngineReplayTest, ACandidateThatRetentionDeletedIsMadeAgain) {
+  ASSERT_OK(ReplayWithoutB().status());
+  ASSERT_OK(history().Write([](WriteTx& tx) -> absl::Status {
+    return MarkVersionPruned(tx, 2, absl::UnixEpoch());
+  }));
+  ASSERT_OK(world_.store().CollectGarbage().status());
+  ASSERT_OK_AND_ASSIGN(const ReplayView again, ReplayWithoutB());
+  EXPECT_EQ(again.candidate->number, 2);
+  ASSERT_OK(world_.store().CollectGarbage().status());
+  ASSERT_OK(history().Read([](ReadTx& tx) -> absl::Status {
+    CONSILIUM_ASSIGN_OR_RETURN(const VersionRow row, GetVersion(tx, 2));
+    EXPECT_EQ(row.pruned_at, std::nullopt);
+    return absl::OkStatus();
+  }));
+  world_.ExpectClean();
+}
+
 }  // namespace
 }  // namespace consilium

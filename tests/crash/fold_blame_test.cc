@@ -215,5 +215,24 @@ TEST_F(UnreadableSpoolTest, AtTheLastAttemptItCostsOneContribution) {
   EXPECT_FALSE(FindMember(state, "bank-b")->quarantined);
 }
 
+// A disk that fails takes nobody's contribution.
+TEST_F(UnreadableSpoolTest, WhereNoneCanBeReadNobodyIsPutOut) {
+  ASSERT_OK_AND_ASSIGN(const auto spools, world_.store().spools().List());
+  for (const std::string& spool : spools) {
+    const std::string path = JoinPath("/data", spool);
+    world_.fs().FailReads(path, ErrnoStatus(EIO, "read", path));
+  }
+  RoundState state = AwaitFold();
+  while (state.phase == RoundPhase::kAggregating) {
+    TryAgain();
+    state = AwaitFold();
+  }
+  EXPECT_EQ(state.phase, RoundPhase::kFailed);
+  EXPECT_THAT(state.reason, testing::HasSubstr("the contributions are kept"));
+  for (const RoundMember& member : state.members) {
+    EXPECT_FALSE(member.quarantined) << member.institution;
+  }
+}
+
 }  // namespace
 }  // namespace consilium

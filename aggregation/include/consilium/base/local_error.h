@@ -12,6 +12,11 @@ namespace consilium {
 absl::Status LocalError(absl::Status status);
 bool IsLocalError(const absl::Status& status);
 
+// The same, where a volume is full or a quota used up: it goes on once somebody
+// made room. RESOURCE_EXHAUSTED alone may also mean memory or open files.
+absl::Status NoSpaceError(absl::Status status);
+bool IsNoSpaceError(const absl::Status& status);
+
 }  // namespace consilium
 
 #endif  // CONSILIUM_BASE_LOCAL_ERROR_H_

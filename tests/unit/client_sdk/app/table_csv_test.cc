@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 
 TEST(TableCsvTest, TheLabelMayStandAnywhere) {
   ASSERT_OK_AND_ASSIGN(const LabelledTable table,
-                       ParseTable("# from the ward\r\n"
+                       ParseTable("\xEF\xBB\xBF# from the ward\r\n"
                                   "radius, label ,texture\r\n"
                                   "1.5,0,-2e3\r\n"
                                   "\n"

@@ -166,6 +166,8 @@ TEST(BaseModelTest, ColumnsThatDoNotFitAreRefused) {
       {{{"a", "b"}, "2 columns are named, the features are 3"},
        {{"a", "b", "b"}, "two columns are called \"b\""},
        {{"a", "b,c", "d"}, "a column is called \"b,c\""},
+       {{"a", " b", "d"}, "a column is called \" b\""},
+       {{"a", "label", "d"}, "a column is called \"label\""},
        {{"a", "", "d"}, "a column is called \"\""}};
   for (const auto& [columns, error] : mistakes) {
     BaseModel model = SmallModel();

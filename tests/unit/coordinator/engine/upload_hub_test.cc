@@ -353,5 +353,19 @@ TEST_F(UploadHubTest, ASpoolOnAnOldFileIsNotCountedTwice) {
             SpoolBytesFor(second.manifest) - second.manifest.payload_bytes);
 }
 
+// What a round promises its version is no spool.
+TEST_F(UploadHubTest, TheLimitOfSpoolsDoesNotCountTheRoundsVersion) {
+  const TestUpload upload = Upload();
+  UploadHub::Options options;
+  options.max_spool_bytes = SpoolBytesFor(upload.manifest);
+  Restart(options);
+  ASSERT_OK_AND_ASSIGN(
+      const SpaceReservation version,
+      store_->space().Reserve(1 << 20, "the version", SpaceUse::kVersion));
+  EXPECT_THAT(Begin(upload), AcceptedAt(0u));
+  EXPECT_GT(store_->space().reserved_bytes(),
+            store_->space().reserved_for_uploads());
+}
+
 }  // namespace
 }  // namespace consilium
