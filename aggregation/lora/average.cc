@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -85,8 +86,15 @@ absl::StatusOr<Averaged> AverageFactors(const MatrixShape& shape,
     lost.push_back(
         {deviations[i].b, deviations[i].a, sum[i].rank, sum[i].weight});
   }
-  CONSILIUM_ASSIGN_OR_RETURN(const double loss, Norm(shape, lost));
-  out.error = norm > 0 ? loss / norm : 0;
+  const auto loss = Norm(shape, lost);
+  if (!loss.ok()) {
+    return absl::OutOfRangeError(Cat("factors lie too far apart for float32: ",
+                                     StdView(loss.status().message())));
+  }
+  // Of a sum that is 0, all is lost or nothing.
+  out.error = norm > 0    ? *loss / norm
+              : *loss > 0 ? std::numeric_limits<double>::infinity()
+                          : 0;
   return out;
 }
 

@@ -81,28 +81,63 @@ void Transpose(std::span<const T> from, int64_t rows, int64_t columns, T* to) {
   }
 }
 
-// All rank-1 terms of a sum, one after the other: weight * b a^T.
+// All rank-1 terms of a sum, one after the other: weight * b a^T. Factors are
+// scaled by powers of two, exactly but for subnormal numbers, so that no column
+// counts as rounding noise because its other half is large.
 struct Stack {
   std::vector<float> columns_of_b;
+  std::vector<float> rows_of_a;
   std::vector<const float*> b;  // `out` floats each
   std::vector<const float*> a;  // `in` floats each
-  std::vector<double> weights;
+  std::vector<double> weights;  // largest magnitude 1/2 to 1, or all 0
+  int exponent = 0;             // of the sum: it stands for 2^exponent times
 };
+
+// By a power of two to a largest magnitude of 1/2 to 1; returns the exponent
+// that was taken out.
+int Balance(std::span<float> values) {
+  const float largest = kernels::ScanStats(values).abs_max;
+  if (largest == 0) return 0;
+  int exponent = 0;
+  (void)std::frexp(largest, &exponent);
+  for (float& v : values) v = std::ldexp(v, -exponent);
+  return exponent;
+}
 
 Stack StackOf(const MatrixShape& shape, std::span<const Product> sum) {
   Stack stack;
   int64_t total = 0;
   for (const Product& p : sum) total += p.rank;
   stack.columns_of_b.resize(static_cast<size_t>(total * shape.out));
-  float* to = stack.columns_of_b.data();
+  stack.rows_of_a.resize(static_cast<size_t>(total * shape.in));
+  float* b = stack.columns_of_b.data();
+  float* a = stack.rows_of_a.data();
+  // A weight as mantissa and exponent, so that no product overflows.
+  std::vector<std::pair<double, int>> weights;
   for (const Product& p : sum) {
-    Transpose(p.b, shape.out, p.rank, to);
+    Transpose(p.b, shape.out, p.rank, b);
+    std::copy(p.a.begin(), p.a.end(), a);
     for (int64_t j = 0; j < p.rank; ++j) {
-      stack.b.push_back(to + j * shape.out);
-      stack.a.push_back(p.a.data() + j * shape.in);
-      stack.weights.push_back(p.weight);
+      int exponent = 0;
+      const double mantissa = std::frexp(p.weight, &exponent);
+      exponent += Balance({b, static_cast<size_t>(shape.out)});
+      exponent += Balance({a, static_cast<size_t>(shape.in)});
+      weights.emplace_back(mantissa, exponent);
+      stack.b.push_back(b);
+      stack.a.push_back(a);
+      b += shape.out;
+      a += shape.in;
     }
-    to += p.rank * shape.out;
+  }
+  bool any = false;
+  for (const auto& [mantissa, exponent] : weights) {
+    if (mantissa == 0) continue;
+    stack.exponent = any ? std::max(stack.exponent, exponent) : exponent;
+    any = true;
+  }
+  for (const auto& [mantissa, exponent] : weights) {
+    stack.weights.push_back(
+        mantissa == 0 ? 0 : std::ldexp(mantissa, exponent - stack.exponent));
   }
   return stack;
 }
@@ -111,6 +146,9 @@ Stack StackOf(const MatrixShape& shape, std::span<const Product> sum) {
 Matrix CoreOf(const RowSpace& b, const RowSpace& a,
               std::span<const double> weights) {
   Matrix weighted = b.r();
+  if (weighted.size() == 0 || a.r().size() == 0) {
+    return Matrix::Zero(b.r().rows(), a.r().rows());
+  }
   for (Index j = 0; j < weighted.cols(); ++j) {
     weighted.col(j) *= weights[static_cast<size_t>(j)];
   }
@@ -121,6 +159,15 @@ double SquaredNorm(const Matrix& m) {
   double sum = 0;
   for (Index i = 0; i < m.size(); ++i) sum += m.data()[i] * m.data()[i];
   return sum;
+}
+
+absl::StatusOr<double> CheckedNorm(const Matrix& core, int exponent) {
+  const double norm = std::ldexp(std::sqrt(SquaredNorm(core)), exponent);
+  if (!std::isfinite(norm)) {
+    return absl::OutOfRangeError(
+        "the norm of the sum of the LoRA products is above 1.8e308");
+  }
+  return norm;
 }
 
 struct Svd {
@@ -134,7 +181,7 @@ struct Svd {
 // The `rank` largest. The space of u comes from m m^T, whose small eigenvalues
 // have half the digits; within it, an SVD of u^T m and the norm of the rest
 // have them all.
-Svd TruncatedSvd(const Matrix& m, Index rank) {
+absl::StatusOr<Svd> TruncatedSvd(const Matrix& m, Index rank) {
   FixEigenBlocks();
   const bool wide = m.rows() <= m.cols();
   const Matrix short_m = wide ? m : Matrix(m.transpose());
@@ -142,6 +189,9 @@ Svd TruncatedSvd(const Matrix& m, Index rank) {
   const Index kept = std::min(rank, n);
   const Matrix square = Multiply(short_m, short_m.transpose());
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(square);
+  if (eigen.info() != Eigen::Success) {
+    return absl::InternalError("the eigenvalues of a core did not converge");
+  }
   Svd out;
   for (Index j = n - 1; j >= 0; --j) {
     out.all.push_back(std::sqrt(std::max(eigen.eigenvalues()(j), 0.0)));
@@ -156,8 +206,14 @@ Svd TruncatedSvd(const Matrix& m, Index rank) {
   for (Index j = 0; j < kept; ++j) {
     const double value =
         j < svd.singularValues().size() ? svd.singularValues()(j) : 0.0;
-    out.d.push_back(value);
-    out.all[static_cast<size_t>(j)] = value;
+    // Below it there is only rounding.
+    const double noise =
+        out.d.empty() ? 0.0 : out.d[0] * static_cast<double>(m.size()) * 1e-16;
+    out.d.push_back(value > noise ? value : 0.0);
+    out.all[static_cast<size_t>(j)] = out.d.back();
+  }
+  for (size_t j = 1; j < out.all.size(); ++j) {
+    out.all[j] = std::min(out.all[j], out.all[j - 1]);
   }
   out.u = wide ? u : v;
   out.v = wide ? v : u;
@@ -178,8 +234,10 @@ double SignOf(std::span<const double> row) {
   return *largest < 0 ? -1.0 : 1.0;
 }
 
-Factors FactorsOf(const MatrixShape& shape, const Svd& svd, const RowSpace& b,
-                  const RowSpace& a, int64_t rank, double scale) {
+// `scale` and 2^exponent as in Truncate() and Stack.
+absl::StatusOr<Factors> FactorsOf(const MatrixShape& shape, const Svd& svd,
+                                  const RowSpace& b, const RowSpace& a,
+                                  int64_t rank, double scale, int exponent) {
   Factors out;
   out.rank = rank;
   const auto rows = static_cast<size_t>(shape.out);
@@ -191,12 +249,18 @@ Factors FactorsOf(const MatrixShape& shape, const Svd& svd, const RowSpace& b,
   for (size_t j = 0; j < svd.d.size(); ++j) {
     const auto u = std::span(left).subspan(j * rows, rows);
     const auto v = std::span(right).subspan(j * columns, columns);
-    const double half = SignOf(u) * std::sqrt(svd.d[j] / scale);
+    const double half =
+        SignOf(u) * std::sqrt(std::ldexp(svd.d[j] / scale, exponent));
     Store(u, half, b_rows.data() + j * rows);
     Store(v, half, out.a.data() + j * columns);
   }
   out.b.resize(b_rows.size());
   Transpose(std::span<const float>(b_rows), rank, shape.out, out.b.data());
+  if (kernels::ScanStats(out.b).non_finite > 0 ||
+      kernels::ScanStats(out.a).non_finite > 0) {
+    return absl::OutOfRangeError(
+        "the sum of the LoRA products does not fit float32 factors");
+  }
   return out;
 }
 
@@ -208,7 +272,7 @@ absl::StatusOr<double> Norm(const MatrixShape& shape,
   const Stack stack = StackOf(shape, sum);
   const RowSpace b(stack.b, static_cast<size_t>(shape.out));
   const RowSpace a(stack.a, static_cast<size_t>(shape.in));
-  return std::sqrt(SquaredNorm(CoreOf(b, a, stack.weights)));
+  return CheckedNorm(CoreOf(b, a, stack.weights), stack.exponent);
 }
 
 absl::StatusOr<Truncated> Truncate(const MatrixShape& shape,
@@ -231,18 +295,22 @@ absl::StatusOr<Truncated> Truncate(const MatrixShape& shape,
   out.basis_b = b.basis();
   out.basis_a = a.basis();
   const Matrix core = CoreOf(b, a, stack.weights);
-  out.norm = std::sqrt(SquaredNorm(core));
+  CONSILIUM_ASSIGN_OR_RETURN(out.norm, CheckedNorm(core, stack.exponent));
   out.singular_values.resize(stack.weights.size());
   Svd svd;
   if (out.norm > 0) {
-    svd = TruncatedSvd(core, static_cast<Index>(rank));
-    std::copy(svd.all.begin(), svd.all.end(), out.singular_values.begin());
-    out.error = std::sqrt(svd.error_squared) / out.norm;
+    CONSILIUM_ASSIGN_OR_RETURN(svd,
+                               TruncatedSvd(core, static_cast<Index>(rank)));
+    std::transform(
+        svd.all.begin(), svd.all.end(), out.singular_values.begin(),
+        [&](double value) { return std::ldexp(value, stack.exponent); });
+    out.error = std::sqrt(svd.error_squared / SquaredNorm(core));
   } else {
     svd.u.resize(b.r().rows(), 0);
     svd.v.resize(a.r().rows(), 0);
   }
-  out.factors = FactorsOf(shape, svd, b, a, rank, scale);
+  CONSILIUM_ASSIGN_OR_RETURN(
+      out.factors, FactorsOf(shape, svd, b, a, rank, scale, stack.exponent));
   return out;
 }
 

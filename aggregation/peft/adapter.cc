@@ -113,11 +113,19 @@ class Reader {
       }
       return absl::OkStatus();
     }
-    const std::string_view module = name.substr(0, name.rfind('.'));
-    for (const std::string& saved : config_.modules_to_save) {
-      if (EndsWithPart(module, saved)) {
-        out_.whole.push_back({std::string(name), tensor.name});
-        return absl::OkStatus();
+    if (name.find(".lora_") != std::string_view::npos) {
+      return absl::UnimplementedError(
+          Cat("adapter: tensor ", Quoted(tensor.name),
+              " is a part of LoRA that is not supported"));
+    }
+    // "head" saves head.dense.weight, too.
+    for (size_t dot = name.rfind('.'); dot != std::string_view::npos;
+         dot = dot == 0 ? std::string_view::npos : name.rfind('.', dot - 1)) {
+      for (const std::string& saved : config_.modules_to_save) {
+        if (EndsWithPart(name.substr(0, dot), saved)) {
+          out_.whole.push_back({std::string(name), tensor.name});
+          return absl::OkStatus();
+        }
       }
     }
     return Wrong(tensor,
@@ -167,6 +175,16 @@ class Reader {
       }
       return std::optional<Parameter>();
     }
+    const bool as_registered =
+        of_module.size() == 1 ||
+        (of_module.size() == 2 && of_module[0].name == "gate_up_proj" &&
+         of_module[1].name == "down_proj");
+    if (!as_registered) {
+      return absl::UnimplementedError(Cat(
+          "adapter: ", Quoted(unwrapped.module, 512), " has ", of_module.size(),
+          " adapted parameters; understood are one, or gate_up_proj and "
+          "down_proj, in this order in target_parameters"));
+    }
     if (unwrapped.wrappers >= of_module.size()) {
       return Wrong(a, Cat("is wrapped ", unwrapped.wrappers,
                           " times; target_parameters names ", of_module.size(),
@@ -179,7 +197,10 @@ class Reader {
   double ScaleOf(std::string_view name, int64_t rank) const {
     double alpha = config_.alpha;
     for (const auto& [end, value] : config_.alpha_pattern) {
-      if (EndsWithPart(name, end)) alpha = value;
+      if (EndsWithPart(name, end)) {
+        alpha = value;
+        break;
+      }
     }
     const auto r = static_cast<double>(rank);
     return alpha / (config_.rslora ? std::sqrt(r) : r);
@@ -187,6 +208,10 @@ class Reader {
 
   absl::Status AddPlain(std::string_view name, const TensorInfo& a,
                         const TensorInfo& b) {
+    if (a.shape[0] != config_.rank && !config_.rank_pattern) {
+      return Wrong(a, Cat("has rank ", a.shape[0], ", r is ", config_.rank,
+                          " and there is no rank_pattern"));
+    }
     Target target;
     target.name = std::string(name);
     target.shape = {b.shape[0], a.shape[1]};
@@ -205,22 +230,33 @@ class Reader {
     }
     const std::string_view module = Unwrap(name).module;
     const int64_t experts = a.shape[0] / config_.rank;
+    if (experts > kMaxExperts) {
+      return absl::ResourceExhaustedError(
+          Cat("adapter: tensor ", Quoted(a.name), " has ", experts,
+              " experts, the limit is ", kMaxExperts));
+    }
     for (int64_t e = 0; e < experts; ++e) {
       Target target;
-      target.name = Cat(module, ".", e, ".", parameter.name);
+      // One block is a parameter of two dimensions.
+      target.name = experts == 1 ? Cat(module, ".", parameter.name)
+                                 : Cat(module, ".", e, ".", parameter.name);
       target.shape = {b.shape[0], a.shape[1]};
       target.rank = config_.rank;
       target.scale = ScaleOf(Cat(module, ".", parameter.name), target.rank);
       target.tensor_a = a.name;
       target.tensor_b = b.name;
       target.expert = e;
-      target.experts = experts;
+      target.experts = experts == 1 ? 0 : experts;
       CONSILIUM_RETURN_IF_ERROR(Add(std::move(target), a));
     }
     return absl::OkStatus();
   }
 
   absl::Status Add(Target target, const TensorInfo& a) {
+    if (out_.targets.size() == kMaxTargets) {
+      return absl::ResourceExhaustedError(
+          Cat("adapter: more than ", kMaxTargets, " matrices"));
+    }
     if (!names_.insert(target.name).second) {
       return Wrong(a, Cat("gives ", Quoted(target.name), " a second time"));
     }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -14,14 +15,47 @@ using Json = nlohmann::json;
 
 constexpr int64_t kMaxRank = int64_t{1} << 16;
 constexpr size_t kShownBytes = 80;
+constexpr double kLeastAlpha = 1e-6;
+constexpr double kMostAlpha = 1e6;
+
+// Short, and flat: what is nested deep must not be walked.
+std::string Shown(const Json& value) {
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace)
+      .substr(0, kShownBytes);
+}
 
 absl::Status Wrong(std::string_view key, const Json& value,
                    std::string_view rule) {
   return absl::InvalidArgumentError(
-      Cat("adapter_config.json: ", key, " is ",
-          value.dump(-1, ' ', true, Json::error_handler_t::replace)
-              .substr(0, kShownBytes),
-          "; ", rule));
+      Cat("adapter_config.json: ", key, " is ", Shown(value), "; ", rule));
+}
+
+absl::Status Unsupported(std::string_view key, const Json& value) {
+  return absl::UnimplementedError(Cat("adapter_config.json: ", key, " is ",
+                                      Shown(value),
+                                      ", which is not supported"));
+}
+
+// Brackets that stand open at once, outside of texts.
+int64_t DepthOf(std::string_view json) {
+  int64_t depth = 0, deepest = 0;
+  bool text = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (text) {
+      if (c == '\\') ++i;
+      if (c == '"') text = false;
+    } else if (c == '"') {
+      text = true;
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++depth);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return deepest;
 }
 
 // Absent and null are the same.
@@ -49,6 +83,11 @@ absl::StatusOr<std::vector<std::string>> Strings(const Json& config,
   const Json* const value = Find(config, key);
   if (value == nullptr) return out;
   if (!value->is_array()) return Wrong(key, *value, "a list of names is meant");
+  if (value->size() > kMaxConfigNames) {
+    return absl::ResourceExhaustedError(
+        Cat("adapter_config.json: ", key, " has ", value->size(),
+            " entries, the limit is ", kMaxConfigNames));
+  }
   for (const Json& entry : *value) {
     if (!entry.is_string() || entry.get_ref<const std::string&>().empty()) {
       return Wrong(key, entry, "a name is meant");
@@ -61,8 +100,8 @@ absl::StatusOr<std::vector<std::string>> Strings(const Json& config,
 absl::StatusOr<double> Alpha(std::string_view key, const Json& value) {
   if (!value.is_number()) return Wrong(key, value, "a number is meant");
   const double alpha = value.get<double>();
-  if (!std::isfinite(alpha) || alpha <= 0) {
-    return Wrong(key, value, "it is above 0 and finite");
+  if (!(alpha >= kLeastAlpha && alpha <= kMostAlpha)) {
+    return Wrong(key, value, Cat("it is ", kLeastAlpha, " to ", kMostAlpha));
   }
   return alpha;
 }
@@ -73,6 +112,11 @@ absl::StatusOr<std::map<std::string, double>> AlphaPattern(const Json& config) {
   if (value == nullptr) return out;
   if (!value->is_object()) {
     return Wrong("alpha_pattern", *value, "an object is meant");
+  }
+  if (value->size() > kMaxConfigNames) {
+    return absl::ResourceExhaustedError(
+        Cat("adapter_config.json: alpha_pattern has ", value->size(),
+            " entries, the limit is ", kMaxConfigNames));
   }
   for (const auto& [name, alpha] : value->items()) {
     if (name.find_first_of("\\^$*+?()[]{}|") != std::string::npos) {
@@ -93,6 +137,11 @@ absl::StatusOr<Config> ParseConfig(std::string_view json) {
         Cat("adapter_config.json has ", json.size(), " bytes, the limit is ",
             kMaxConfigBytes));
   }
+  if (const int64_t depth = DepthOf(json); depth > kMaxConfigDepth) {
+    return absl::ResourceExhaustedError(Cat("adapter_config.json is nested ",
+                                            depth, " deep, the limit is ",
+                                            kMaxConfigDepth));
+  }
   const Json config = Json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) {
     return absl::InvalidArgumentError(
@@ -102,18 +151,18 @@ absl::StatusOr<Config> ParseConfig(std::string_view json) {
   if (type == nullptr || *type != "LORA") {
     return absl::UnimplementedError(
         Cat("adapter_config.json: peft_type is ",
-            type == nullptr ? "missing" : type->dump().substr(0, kShownBytes),
+            type == nullptr ? "missing" : Shown(*type),
             "; only \"LORA\" is understood"));
   }
   for (const char* const key : kUnsupported) {
     const Json* const value = Find(config, key);
-    if (value != nullptr && !IsOff(*value)) {
-      return absl::UnimplementedError(
-          Cat("adapter_config.json: ", key, " is ",
-              value->dump(-1, ' ', true, Json::error_handler_t::replace)
-                  .substr(0, kShownBytes),
-              ", which is not supported"));
-    }
+    if (value != nullptr && !IsOff(*value)) return Unsupported(key, *value);
+  }
+  // The others among these replace the base model by another one.
+  const Json* const init = Find(config, "init_lora_weights");
+  if (init != nullptr && !init->is_boolean() && *init != "gaussian" &&
+      *init != "eva" && *init != "orthogonal") {
+    return Unsupported("init_lora_weights", *init);
   }
   Config out;
   const Json* const rank = Find(config, "r");
@@ -138,12 +187,22 @@ absl::StatusOr<Config> ParseConfig(std::string_view json) {
   CONSILIUM_ASSIGN_OR_RETURN(out.alpha_pattern, AlphaPattern(config));
   CONSILIUM_ASSIGN_OR_RETURN(out.target_parameters,
                              Strings(config, "target_parameters"));
+  for (const std::string& parameter : out.target_parameters) {
+    if (parameter.find('.') == std::string::npos) {
+      return absl::UnimplementedError(
+          Cat("adapter_config.json: target_parameters has ", Quoted(parameter),
+              " without its module; write it as "
+              "\"experts.",
+              parameter, "\""));
+    }
+  }
   CONSILIUM_ASSIGN_OR_RETURN(out.modules_to_save,
                              Strings(config, "modules_to_save"));
   // The rank of a plain module shows in its factors; that of a fused one is
   // needed to tell its experts apart.
   const Json* const ranks = Find(config, "rank_pattern");
-  if (ranks != nullptr && !IsOff(*ranks) && !out.target_parameters.empty()) {
+  out.rank_pattern = ranks != nullptr && !IsOff(*ranks);
+  if (out.rank_pattern && !out.target_parameters.empty()) {
     return absl::UnimplementedError(
         "adapter_config.json: rank_pattern together with target_parameters is "
         "not supported");

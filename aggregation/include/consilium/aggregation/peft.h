@@ -6,8 +6,11 @@
 // A fused expert parameter (`target_parameters`, one 3-D tensor for all experts
 // of a layer) is stored as A [E r, in], expert by expert, and B [out, r E] with
 // the expert as the *fastest* index. Where a module has several adapted
-// parameters, the wrappers nest: the last of them in `target_parameters` is
-// `<module>.lora_A`, the one before `<module>.base_layer.lora_A`, and so on.
+// parameters, the wrappers nest: the last of them is `<module>.lora_A`, the one
+// before `<module>.base_layer.lora_A`. Names do not say which is which; PEFT
+// wraps them as the module registered them. So two are understood where
+// `target_parameters` lists them as every model does, gate_up_proj before
+// down_proj, and other combinations are refused.
 //
 // Thread-safe: nothing here keeps state.
 #ifndef CONSILIUM_AGGREGATION_PEFT_H_
@@ -32,19 +35,24 @@
 namespace consilium::peft {
 
 inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+inline constexpr int64_t kMaxConfigDepth = 32;
+inline constexpr size_t kMaxConfigNames = 1024;  // of one list
+inline constexpr int64_t kMaxExperts = 4096;     // of one tensor
+inline constexpr size_t kMaxTargets = size_t{1} << 18;
 
 struct Config {
   int64_t rank = 0;
   double alpha = 0;
   bool rslora = false;  // scale alpha / sqrt(rank)
-  std::map<std::string, double> alpha_pattern =
-      {};  // by the end of a module's name
+  // By the end of a module's name; the first that fits, in alphabetical order.
+  std::map<std::string, double> alpha_pattern = {};
+  bool rank_pattern = false;  // ranks other than `rank` may occur
   std::vector<std::string> target_parameters = {};  // in the order of the file
   std::vector<std::string> modules_to_save = {};
 };
 
 // Errors: INVALID_ARGUMENT for what is no adapter configuration;
-// RESOURCE_EXHAUSTED beyond kMaxConfigBytes; UNIMPLEMENTED for a feature that
+// RESOURCE_EXHAUSTED beyond a limit; UNIMPLEMENTED for a feature that
 // changes what the factors mean (another peft_type, DoRA, biases, ...); names
 // the key and its value.
 absl::StatusOr<Config> ParseConfig(std::string_view json);
@@ -77,7 +85,8 @@ struct Adapter {
 
 // Errors: INVALID_ARGUMENT naming tensor and rule: a factor without its other
 // half, shapes that do not fit each other or the rank, a tensor that is neither
-// a factor nor one of modules_to_save; UNIMPLEMENTED for dtypes other than F64,
+// a factor nor one of modules_to_save; RESOURCE_EXHAUSTED beyond kMaxExperts or
+// kMaxTargets; UNIMPLEMENTED for dtypes other than F64,
 // F32, F16 and BF16, and for DoRA's magnitudes.
 absl::StatusOr<Adapter> ReadAdapter(const Config& config,
                                     const SafetensorsHeader& header);

@@ -202,6 +202,45 @@ TEST(LoraTruncateTest, TheGaugeOfAnInstitutionDoesNotMatter) {
   EXPECT_NEAR(after.error, before.error, 1e-6);
 }
 
+// A small B with a large A is an update like any other.
+TEST(LoraTruncateTest, HowAProductIsSplitDoesNotMatter) {
+  Cohort cohort(kShape, {2, 3}, {0.6, 0.4}, 1, 15);
+  ASSERT_OK_AND_ASSIGN(const Truncated before,
+                       Truncate(kShape, cohort.sum(), 5, 1.0));
+  for (const int power : {-30, 30}) {
+    SCOPED_TRACE(power);
+    Cohort moved = cohort;
+    for (float& v : moved.factors[1].b) v = std::ldexp(v, power);
+    for (float& v : moved.factors[1].a) v = std::ldexp(v, -power);
+    ASSERT_OK_AND_ASSIGN(const Truncated after,
+                         Truncate(kShape, moved.sum(), 5, 1.0));
+    EXPECT_EQ(after.singular_values, before.singular_values);
+    EXPECT_EQ(after.factors.b, before.factors.b);
+    EXPECT_EQ(after.factors.a, before.factors.a);
+  }
+}
+
+TEST(LoraTruncateTest, ScalesBeyondFloatsAreRightOrRefused) {
+  const Cohort cohort(kShape, {2, 2}, {1e160, 0.0}, 1, 16);
+  ASSERT_OK_AND_ASSIGN(const double norm, Norm(kShape, cohort.sum()));
+  EXPECT_TRUE(std::isfinite(norm));
+  EXPECT_THAT(Truncate(kShape, cohort.sum(), 2, 1.0),
+              StatusIs(absl::StatusCode::kOutOfRange,
+                       HasSubstr("does not fit float32")));
+  const Cohort large(kShape, {2}, {1e100}, 1, 16);
+  ASSERT_OK_AND_ASSIGN(const Truncated scaled,
+                       Truncate(kShape, large.sum(), 2, 1e100));
+  EXPECT_LT(ErrorOf(kShape, large.dense(), scaled.factors, 1e100), 3e-7);
+  const Cohort tiny(kShape, {2}, {1e-170}, 1, 17);
+  ASSERT_OK_AND_ASSIGN(const Truncated small,
+                       Truncate(kShape, tiny.sum(), 2, 1e-170));
+  EXPECT_GT(small.norm, 0);
+  EXPECT_LT(small.error, 1e-12);
+  const Cohort huge(kShape, {2}, {1e308}, 1, 18);
+  EXPECT_THAT(Norm(kShape, huge.sum()),
+              StatusIs(absl::StatusCode::kOutOfRange));
+}
+
 TEST(LoraTruncateTest, AWeightOfOneGivesThatInstitutionsUpdate) {
   const Cohort cohort(kShape, {4, 4}, {0.0, 1.0}, 1, 5);
   ASSERT_OK_AND_ASSIGN(const Truncated cut,
@@ -286,6 +325,18 @@ TEST(LoraAverageTest, EqualFactorsOnOneSideLoseNothing) {
                          AverageFactors(kShape, cohort.sum()));
     EXPECT_LT(averaged.error, 1e-7);
   }
+}
+
+TEST(LoraAverageTest, OfASumThatIsZeroAllIsLost) {
+  Cohort cohort(kShape, {1, 1}, {0.5, 0.5}, 1, 19);
+  // (B, 2 A) and (2 B, -A).
+  cohort.factors[1] = cohort.factors[0];
+  for (float& v : cohort.factors[0].a) v *= 2;
+  for (float& v : cohort.factors[1].b) v *= 2;
+  for (float& v : cohort.factors[1].a) v = -v;
+  ASSERT_OK_AND_ASSIGN(const Averaged averaged,
+                       AverageFactors(kShape, cohort.sum()));
+  EXPECT_GT(averaged.error, 1e6);
 }
 
 TEST(LoraAverageTest, TruncatingTheSumLosesLess) {

@@ -219,7 +219,8 @@ class PeftRulesTest : public testing::Test {
 const std::string kQ = "base_model.model.q";
 
 TEST_F(PeftRulesTest, ScalesFollowAlphaRankAndPatterns) {
-  config_.alpha_pattern = {{"layers.1.q", 32}};
+  config_.alpha_pattern = {{"layers.1.q", 32}, {"q", 8}};
+  config_.rank_pattern = true;
   const std::vector<std::pair<std::string, TensorSpec>> tensors = {
       {"base_model.model.layers.0.q.lora_A.weight", Matrix(4, 3)},
       {"base_model.model.layers.0.q.lora_B.weight", Matrix(5, 4)},
@@ -242,6 +243,49 @@ TEST_F(PeftRulesTest, ModulesToSaveAreKeptWhole) {
       Read({{"base_model.model.head.classifier.weight", Matrix(2, 3)}}));
   ASSERT_EQ(adapter.whole.size(), 1u);
   EXPECT_EQ(adapter.whole[0].name, "head.classifier.weight");
+  ASSERT_OK_AND_ASSIGN(
+      const Adapter parts,
+      Read({{"base_model.model.classifier.dense.weight", Matrix(2, 3)},
+            {"base_model.model.classifier.out_proj.weight", Matrix(2, 3)}}));
+  EXPECT_EQ(parts.whole.size(), 2u);
+}
+
+// PEFT takes the first pattern that fits.
+TEST_F(PeftRulesTest, TheFirstPatternDecides) {
+  config_.alpha_pattern = {{"layers.0.q", 32}, {"q", 16}};
+  ASSERT_OK_AND_ASSIGN(
+      const Adapter adapter,
+      Read({{"base_model.model.layers.0.q.lora_A.weight", Matrix(4, 3)},
+            {"base_model.model.layers.0.q.lora_B.weight", Matrix(5, 4)}}));
+  EXPECT_EQ(adapter.targets[0].scale, 8);
+}
+
+TEST_F(PeftRulesTest, OneBlockIsAParameterOfTwoDimensions) {
+  config_.target_parameters = {"mlp.gate.weight"};
+  ASSERT_OK_AND_ASSIGN(
+      const Adapter adapter,
+      Read({{"base_model.model.mlp.gate.lora_A.weight", Matrix(4, 3)},
+            {"base_model.model.mlp.gate.lora_B.weight", Matrix(5, 4)}}));
+  ASSERT_EQ(adapter.targets.size(), 1u);
+  EXPECT_EQ(adapter.targets[0].name, "mlp.gate.weight");
+  EXPECT_EQ(adapter.targets[0].experts, 0);
+}
+
+TEST_F(PeftRulesTest, ParametersInAnotherOrderAreNotGuessed) {
+  config_.target_parameters = {"e.down_proj", "e.gate_up_proj"};
+  EXPECT_THAT(Read({{"base_model.model.e.lora_A.weight", Matrix(8, 3)},
+                    {"base_model.model.e.lora_B.weight", Matrix(5, 8)}}),
+              StatusIs(absl::StatusCode::kUnimplemented,
+                       HasSubstr("gate_up_proj and down_proj, in this order")));
+}
+
+TEST_F(PeftRulesTest, ExpertsAreBounded) {
+  config_.rank = 1;
+  config_.target_parameters = {"e.up"};
+  EXPECT_THAT(Read({{"base_model.model.e.lora_A.weight", Matrix(4097, 1)},
+                    {"base_model.model.e.lora_B.weight", Matrix(1, 4097)}}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("4097 experts, the limit is 4096")));
 }
 
 TEST_F(PeftRulesTest, WhatDoesNotFitIsNamed) {
@@ -257,6 +301,8 @@ TEST_F(PeftRulesTest, WhatDoesNotFitIsNamed) {
   refused({{a, Matrix(4, 3)}, {b, Matrix(5, 3)}}, "they share the rank");
   refused({{"q.lora_A.weight", Matrix(4, 3)}}, "does not begin with");
   refused({{kQ + ".weight", Matrix(4, 3)}}, "is neither a LoRA factor");
+  refused({{a, Matrix(8, 3)}, {b, Matrix(5, 8)}},
+          "has rank 8, r is 4 and there is no rank_pattern");
   refused({{kQ + ".base_layer.lora_A.weight", Matrix(4, 3)},
            {kQ + ".base_layer.lora_B.weight", Matrix(5, 4)}},
           "is wrapped, and target_parameters names no parameter");
@@ -273,6 +319,9 @@ TEST_F(PeftRulesTest, OtherElementsAndDoraAreNotSupported) {
   EXPECT_THAT(
       Read({{a, Matrix(4, 3, DType::kI8)}, {b, Matrix(5, 4)}}),
       StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("dtype I8")));
+  EXPECT_THAT(
+      Read({{kQ + ".lora_embedding_A", Matrix(1, 3)}}),
+      StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("a part of LoRA")));
   EXPECT_THAT(Read({{kQ + ".lora_magnitude_vector", Matrix(1, 3)}}),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("DoRA")));
 }

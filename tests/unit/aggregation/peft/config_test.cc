@@ -44,6 +44,8 @@ TEST(PeftConfigTest, MistakesAreNamed) {
       {R"({"peft_type": "LORA", "r": 4})", "lora_alpha is null"},
       {R"({"peft_type": "LORA", "r": 4, "lora_alpha": -1})",
        "lora_alpha is -1"},
+      {R"({"peft_type": "LORA", "r": 4, "lora_alpha": 1e300})",
+       "lora_alpha is 1e+300"},
       {With(R"(, "use_rslora": 1)"), "use_rslora is 1"},
       {With(R"(, "target_parameters": "all")"), "target_parameters is \"all\""},
       {With(R"(, "modules_to_save": [3])"), "modules_to_save is 3"},
@@ -66,13 +68,28 @@ TEST(PeftConfigTest, WhatIsNotSupportedIsNamed) {
       {With(R"(, "alpha_pattern": {"q.*": 3})"), "regular expression \"q.*\""},
       {With(R"(, "rank_pattern": {"q": 3}, "target_parameters": ["e.up"])"),
        "rank_pattern together with target_parameters"},
-      {With(R"(, "layer_replication": [[0, 4]])"), "layer_replication is"},
+      {With(R"(, "layer_replication": [[0, 4]])"),
+       "layer_replication is a list"},
+      {With(R"(, "init_lora_weights": "pissa")"),
+       "init_lora_weights is \"pissa\""},
+      {With(R"(, "target_parameters": ["up"])"), "write it as \"experts.up\""},
   };
   for (const auto& [json, words] : features) {
     EXPECT_THAT(ParseConfig(json),
                 StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(words)))
         << json;
   }
+}
+
+TEST(PeftConfigTest, NestingIsBounded) {
+  const std::string deep(400'000, '[');
+  const std::string closed(400'000, ']');
+  EXPECT_THAT(ParseConfig(With(", \"use_dora\": " + deep + closed)),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("nested 400001 deep, the limit is 32")));
+  EXPECT_OK(
+      ParseConfig(With(R"(, "x": "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[")"))
+          .status());
 }
 
 TEST(PeftConfigTest, ItsSizeIsBounded) {
